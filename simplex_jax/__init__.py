@@ -1,0 +1,26 @@
+"""Train small specialists in JAX and run them in llama.cpp or Ollama.
+
+Subpackages load on first access, so that ``import simplex_jax`` stays cheap.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from . import gguf as gguf
+    from . import models as models
+    from . import text as text
+
+__version__ = "0.1.0"
+
+_SUBPACKAGES = ("gguf", "models", "neural", "text")
+
+
+def __getattr__(name: str):
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*_SUBPACKAGES, "__version__"]

@@ -1,0 +1,22 @@
+"""Read, write and encode GGUF files.
+
+``read`` maps a file and checks every number in its header; ``write`` streams
+tensors to a file that appears whole or not at all; ``encode`` and ``decode``
+convert arrays to and from block types, byte for byte as llama.cpp does.
+"""
+
+from ._codecs import decode as decode
+from ._codecs import encode as encode
+from ._header import TensorInfo as TensorInfo
+from ._placement import FILE_TYPES as FILE_TYPES
+from ._placement import tensor_type as tensor_type
+from ._reader import GGUFFile as GGUFFile
+from ._reader import read as read
+from ._summary import summary as summary
+from ._types import FileType as FileType
+from ._types import GGMLType as GGMLType
+from ._types import GGUFError as GGUFError
+from ._types import MetadataValue as MetadataValue
+from ._types import block_size as block_size
+from ._writer import TensorSource as TensorSource
+from ._writer import write as write

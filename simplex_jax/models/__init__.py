@@ -1,0 +1,29 @@
+"""Base models: load them, run them, generate with them, save them."""
+
+from ._cache import Cache as Cache
+from ._cache import empty_cache as empty_cache
+from ._cache import extend as extend
+from ._cache import unstack_layers as unstack_layers
+from ._config import DecoderConfig as DecoderConfig
+from ._config import RopeScaling as RopeScaling
+from ._config import config_from_hf as config_from_hf
+from ._config import config_to_hf as config_to_hf
+from ._decoder import REMAT_POLICIES as REMAT_POLICIES
+from ._decoder import Decoder as Decoder
+from ._fetch import BASE_MODELS as BASE_MODELS
+from ._fetch import cache_folder as cache_folder
+from ._fetch import fetch as fetch
+from ._generate import Generated as Generated
+from ._generate import generate as generate
+from ._generate import stream as stream
+from ._gguf import config_from_gguf as config_from_gguf
+from ._gguf import config_to_gguf as config_to_gguf
+from ._gguf import load_gguf as load_gguf
+from ._gguf import save_gguf as save_gguf
+from ._hf import load_hf as load_hf
+from ._hf import save_hf as save_hf
+from ._load import load as load
+from ._outside import OutsideTensor as OutsideTensor
+from ._outside import outside_tensors as outside_tensors
+from ._outside import parameter_count as parameter_count
+from ._sample import Sampling as Sampling

@@ -1,0 +1,193 @@
+"""The decoder-only transformer: one class for Llama, Qwen2 and Qwen3."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from .._typing import Logits, PRNGKey, Tokens
+from ._config import DecoderConfig
+from ._layers import _INIT_STD, DecoderLayer, Linear, RMSNorm, wide
+from ._rope import rope_tables
+
+REMAT_POLICIES = {
+    "none": jax.checkpoint_policies.everything_saveable,
+    "dots": jax.checkpoint_policies.dots_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+"""What the backward pass keeps of each layer: all, matrix products, or only inputs."""
+
+
+class Embedding(nnx.Module):
+    """Look token vectors up; the transpose is the head of a tied model."""
+
+    def __init__(self, config: DecoderConfig, *, param_dtype, rngs: nnx.Rngs):
+        """Draw the table (V, D) from N(0, 0.02^2)."""
+        shape = (config.vocab_size, config.hidden_size)
+        table = jax.random.normal(rngs.params(), shape, param_dtype) * _INIT_STD
+        self.embedding = nnx.Param(
+            table.astype(param_dtype),
+            hf_name="model.embed_tokens",
+            gguf_name="token_embd",
+        )
+
+    def __call__(self, tokens: Tokens) -> Float[Array, "B T D"]:
+        """Return one row a token; an id outside the table gives the nearest row."""
+        return self.embedding[...].at[tokens].get(mode="clip")
+
+
+class Decoder(nnx.Module):
+    """Predict the next token: embedding, L pre-norm blocks, RMS norm, head.
+
+    Shapes: int (B, T) -> float (B, T, V). The blocks' Variables are stacked on a
+    leading axis and run by ``lax.scan``, so compile time does not grow with depth.
+
+    Args:
+      config: sizes and kind.
+      param_dtype: of the weights, and of the stream between the blocks.
+      remat: a key of ``REMAT_POLICIES``; what reverse mode saves of each block.
+      rngs: draws the initial weights.
+    """
+
+    def __init__(
+        self,
+        config: DecoderConfig,
+        *,
+        param_dtype=jnp.float32,
+        remat: str = "dots",
+        rngs: nnx.Rngs,
+    ):
+        """Draw random weights; ``models.load`` fills in real ones."""
+        if remat not in REMAT_POLICIES:
+            raise ValueError(
+                f"remat must be one of {', '.join(REMAT_POLICIES)}, got {remat!r}"
+            )
+        self.config = config
+        self.remat = remat
+        self.embed_tokens = Embedding(config, param_dtype=param_dtype, rngs=rngs)
+        self.layers = DecoderLayer(
+            config,
+            leading=(config.num_hidden_layers,),
+            param_dtype=param_dtype,
+            rngs=rngs,
+        )
+        self.norm = RMSNorm(
+            config.hidden_size,
+            config.rms_norm_eps,
+            param_dtype=param_dtype,
+            hf_name="model.norm",
+            gguf_name="output_norm",
+        )
+        self.lm_head = nnx.data(None)
+        if not config.tie_word_embeddings:
+            self.lm_head = Linear(
+                config.hidden_size,
+                config.vocab_size,
+                param_dtype=param_dtype,
+                rngs=rngs,
+                hf_name="lm_head",
+                gguf_name="output",
+            )
+
+    def __call__(
+        self,
+        tokens: Tokens,
+        positions: Int[Array, "B T"] | None = None,
+        segment_ids: Int[Array, "B T"] | None = None,
+        *,
+        key: PRNGKey | None = None,
+    ) -> Logits:
+        """Return next-token logits.
+
+        Args:
+          tokens: ids in [0, V).
+          positions: for RoPE, >= 0; None: counted from each segment's start.
+          segment_ids: which document a token belongs to; 0 is padding. A token looks
+            at earlier tokens of its own segment only. None: one document a row.
+          key: for dropout in adapters; None: no dropout.
+
+        Returns:
+          (B, T, V) in float32, or float64 for a float64 model. Differentiable in the
+          weights by jvp and vjp. The logits of padding mean nothing.
+
+        Raises:
+          ValueError: where a row is longer than the model's context.
+        """
+        hidden = self.hidden(tokens, positions, segment_ids, key=key)
+        return self.logits(hidden)
+
+    def hidden(
+        self,
+        tokens: Tokens,
+        positions: Int[Array, "B T"] | None = None,
+        segment_ids: Int[Array, "B T"] | None = None,
+        *,
+        key: PRNGKey | None = None,
+    ) -> Float[Array, "B T D"]:
+        """Return the normalised last hidden state; arguments as for the call."""
+        length = tokens.shape[1]
+        if length > self.config.max_position_embeddings:
+            raise ValueError(
+                f"tokens: {length} in a row, but the model's context is "
+                f"{self.config.max_position_embeddings}; shorten or split the rows"
+            )
+        if segment_ids is None:
+            segment_ids = jnp.ones_like(tokens)
+        if positions is None:
+            positions = segment_positions(segment_ids)
+        x = self.embed_tokens(tokens)
+        rope = rope_tables(self.config, positions, wide(x.dtype))
+        mask = segment_mask(segment_ids)
+        graphdef, stacked = nnx.split(self.layers)
+        keys = None
+        if key is not None:
+            keys = jax.random.split(key, self.config.num_hidden_layers)
+
+        def block(x, layer_and_key):
+            state, layer_key = layer_and_key
+            layer = nnx.merge(graphdef, state)
+            return layer(x, rope, mask, key=layer_key)[0], None
+
+        policy = REMAT_POLICIES[self.remat]
+        body = jax.checkpoint(block, policy=policy, prevent_cse=False)
+        x, _ = jax.lax.scan(body, x, (stacked, keys))
+        return self.norm(x)
+
+    def logits(self, hidden: Float[Array, "B T D"]) -> Logits:
+        """Return the head's logits of hidden states, in float32 or wider."""
+        if self.lm_head is not None:
+            return self.lm_head(hidden).astype(wide(hidden.dtype))
+        table = self.embed_tokens.embedding[...]
+        return jnp.einsum(
+            "btd,vd->btv", hidden, table, preferred_element_type=wide(hidden.dtype)
+        )
+
+
+def segment_positions(segment_ids: Int[Array, "B T"]) -> Int[Array, "B T"]:
+    """Return each token's distance from the start of its run of equal ids.
+
+    Args:
+      segment_ids: document of each token.
+
+    Returns:
+      Counts from 0 that restart where the id changes.
+    """
+    index = jnp.arange(segment_ids.shape[1])[None, :]
+    starts = segment_ids[:, 1:] != segment_ids[:, :-1]
+    starts = jnp.pad(starts, ((0, 0), (1, 0)), constant_values=True)
+    return index - jax.lax.cummax(jnp.where(starts, index, 0), axis=1)
+
+
+def segment_mask(segment_ids: Int[Array, "B T"]) -> Bool[Array, "B T T"]:
+    """Return where query t may look at key s: s <= t, same segment, not padding.
+
+    Args:
+      segment_ids: document of each token; 0 is padding.
+
+    Returns:
+      Boolean (B, query, key); rows of padding are False throughout.
+    """
+    same = segment_ids[:, :, None] == segment_ids[:, None, :]
+    index = jnp.arange(segment_ids.shape[1])
+    causal = index[:, None] >= index[None, :]
+    return same & causal[None] & (segment_ids != 0)[:, None, :]

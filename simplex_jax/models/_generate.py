@@ -1,0 +1,270 @@
+"""Generate text: chunked prefill, then a jitted loop of one token a row."""
+
+import functools
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from .._typing import PRNGKey
+from ..text import Tokenizer
+from ._cache import Cache, empty_cache, extend, unstack_layers
+from ._decoder import Decoder
+from ._sample import Sampling, choose
+
+_STREAM_BLOCK = 8
+_SLOT_MULTIPLE = 64
+
+
+class Generated(NamedTuple):
+    """What ``generate`` returns; the prompt is not repeated.
+
+    Args:
+      tokens: (B, max_new_tokens); 0 after a row's end.
+      lengths: (B,) generated tokens of each row, the stop token included.
+      logprobs: (B, max_new_tokens), natural logarithm of the model's probability of
+        each token before temperature and filters; 0 after a row's end.
+    """
+
+    tokens: Int[Array, "B G"]
+    lengths: Int[Array, " B"]
+    logprobs: Float[Array, "B G"]
+
+
+class _State(NamedTuple):
+    cache: Cache
+    logits: Float[Array, "B V"]
+    seen: Bool[Array, "B V"]
+    done: Bool[Array, " B"]
+    step: Int[Array, ""]
+    out: Generated
+
+
+def generate(
+    model: Decoder,
+    tokens: Int[Array, "B T"] | np.ndarray,
+    lengths: Int[Array, " B"] | np.ndarray | None = None,
+    *,
+    max_new_tokens: int = 64,
+    key: PRNGKey | None = None,
+    temperature: float = 0.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    repetition_penalty: float = 1.0,
+    stop_ids: Iterable[int] = (),
+    chunk_tokens: int = 256,
+) -> Generated:
+    """Continue each row of tokens.
+
+    Args:
+      model: the decoder.
+      tokens: prompts, one a row, padded on the right.
+      lengths: real tokens of each row, >= 1; None: every row is full.
+      max_new_tokens: at most this many a row, >= 1.
+      key: needed where temperature > 0.
+      temperature, top_k, top_p, min_p, repetition_penalty: see ``Sampling``.
+      stop_ids: a row ends with the first of these, ``tokenizer.eog_ids`` as a rule.
+      chunk_tokens: the prompt runs through the model in pieces of this many tokens,
+        which bounds the memory of attention.
+
+    Returns:
+      Tokens, lengths and log-probabilities of what was generated.
+
+    Raises:
+      ValueError: where the prompt and the new tokens exceed the model's context, or
+        an argument is out of range.
+    """
+    sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p)
+    state = _start(model, tokens, lengths, max_new_tokens, key, sampling, chunk_tokens)
+    return _advance(
+        model, unstack_jit(model), state, max_new_tokens, key, sampling, stop_ids
+    ).out
+
+
+def stream(
+    model: Decoder,
+    tokenizer: Tokenizer,
+    prompt_ids: list[int],
+    *,
+    max_new_tokens: int = 64,
+    key: PRNGKey | None = None,
+    temperature: float = 0.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    repetition_penalty: float = 1.0,
+    stop: Iterable[str] = (),
+    chunk_tokens: int = 256,
+) -> Iterator[str]:
+    """Yield the continuation of one prompt piece by piece, as it is generated.
+
+    Args:
+      model: the decoder.
+      tokenizer: turns tokens into text; its ``eog_ids`` end the text.
+      prompt_ids: the prompt.
+      max_new_tokens, key, temperature, top_k, top_p, min_p, repetition_penalty,
+        chunk_tokens: as for ``generate``.
+      stop: strings that end the text; they are not yielded, nor is anything after.
+
+    Yields:
+      Pieces of text; joined, they are the whole continuation.
+
+    Raises:
+      ValueError: as ``generate``, before the first piece.
+    """
+    stops = [text for text in stop if text]
+    sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p)
+    tokens = np.asarray([prompt_ids], np.int32)
+    state = _start(model, tokens, None, max_new_tokens, key, sampling, chunk_tokens)
+    unstacked = unstack_jit(model)
+    sent = 0
+    while True:
+        target = min(int(state.step) + _STREAM_BLOCK, max_new_tokens)
+        state = _advance(
+            model, unstacked, state, target, key, sampling, tokenizer.eog_ids
+        )
+        ids = [int(t) for t in state.out.tokens[0, : int(state.out.lengths[0])]]
+        finished = bool(state.done[0]) or int(state.step) >= max_new_tokens
+        text = tokenizer.decode([i for i in ids if i not in tokenizer.eog_ids])
+        cut = min((at for s in stops if (at := text.find(s)) >= 0), default=-1)
+        if cut >= 0:
+            yield text[sent:cut]
+            return
+        end = len(text) if finished else _settled(text, stops)
+        if end > sent:
+            yield text[sent:end]
+            sent = end
+        if finished:
+            return
+
+
+def _settled(text: str, stops: list[str]) -> int:
+    """Return how much of a text later tokens can no longer change or cut."""
+    # Bytes of a character whose rest is still to come decode to U+FFFD.
+    end = len(text.rstrip("\ufffd"))
+    for stop in stops:
+        for size in range(min(len(stop) - 1, end), 0, -1):
+            if text[:end].endswith(stop[:size]):
+                end -= size
+                break
+    return end
+
+
+def _start(
+    model: Decoder,
+    tokens,
+    lengths,
+    max_new_tokens: int,
+    key: PRNGKey | None,
+    sampling: Sampling,
+    chunk_tokens: int,
+) -> _State:
+    batch, width = tokens.shape
+    context = model.config.max_position_embeddings
+    if width < 1 or batch < 1:
+        raise ValueError(f"tokens must have rows and columns, got {tokens.shape}")
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens must be >= 1, got {max_new_tokens}")
+    if chunk_tokens < 1:
+        raise ValueError(f"chunk_tokens must be >= 1, got {chunk_tokens}")
+    if width + max_new_tokens > context:
+        raise ValueError(
+            f"{width} prompt tokens and max_new_tokens={max_new_tokens} exceed the "
+            f"model's context of {context}; shorten the prompt or ask for fewer tokens"
+        )
+    if sampling.temperature > 0 and key is None:
+        raise ValueError(
+            f"temperature={sampling.temperature} needs a key: key=jax.random.key(0)"
+        )
+    if lengths is None:
+        lengths = jnp.full(batch, width, jnp.int32)
+    lengths = jnp.asarray(lengths, jnp.int32)
+    if lengths.shape != (batch,):
+        raise ValueError(f"lengths must have shape ({batch},), got {lengths.shape}")
+    if not isinstance(lengths, jax.core.Tracer) and not bool(
+        jnp.all((lengths >= 1) & (lengths <= width))
+    ):
+        raise ValueError(f"lengths must be in [1, {width}], got {lengths}")
+    # Few distinct shapes, so that prompts of other lengths reuse compiled code.
+    step = min(chunk_tokens, -(-width // 16) * 16)
+    padded = -(-width // step) * step
+    slots = -(-(padded + max_new_tokens) // _SLOT_MULTIPLE) * _SLOT_MULTIPLE
+    tokens = jnp.pad(jnp.asarray(tokens, jnp.int32), ((0, 0), (0, padded - width)))
+    cache = empty_cache(model, batch, slots)
+    last = jnp.zeros((batch, model.config.hidden_size), cache.layers[0].keys.dtype)
+    for at in range(0, padded, step):
+        last, cache = _prefill(
+            model, tokens[:, at : at + step], lengths, jnp.int32(at), last, cache
+        )
+    real = jnp.arange(padded) < lengths[:, None]
+    out = Generated(
+        jnp.zeros((batch, max_new_tokens), jnp.int32),
+        jnp.zeros(batch, jnp.int32),
+        jnp.zeros((batch, max_new_tokens), jnp.float32),
+    )
+    logits = model.logits(last[:, None])[:, 0]
+    # Only the repetition penalty looks at it: without one, it stays empty.
+    vocab = model.config.vocab_size if sampling.repetition_penalty != 1 else 0
+    seen = jnp.zeros((batch, vocab), bool)
+    rows = jnp.arange(batch)[:, None]
+    seen = seen.at[rows, jnp.where(real, tokens, vocab)].set(True, mode="drop")
+    return _State(cache, logits, seen, jnp.zeros(batch, bool), jnp.int32(0), out)
+
+
+@functools.partial(jax.jit, donate_argnames=("last", "cache"))
+def _prefill(model, tokens, lengths, at, last, cache):
+    columns = at + jnp.arange(tokens.shape[1])
+    hidden, cache = extend(model, tokens, columns[None, :] < lengths[:, None], cache)
+    ends_here = columns[None, :] == lengths[:, None] - 1
+    picked = jnp.einsum("bt,btd->bd", ends_here.astype(hidden.dtype), hidden)
+    return jnp.where(jnp.any(ends_here, axis=1)[:, None], picked, last), cache
+
+
+def _advance(
+    model: Decoder,
+    unstacked: list[nnx.State],
+    state: _State,
+    target: int,
+    key: PRNGKey | None,
+    sampling: Sampling,
+    stop_ids: Iterable[int],
+) -> _State:
+    if key is None:
+        key = jax.random.key(0)
+    stops = jnp.asarray(sorted(stop_ids) or [-1], jnp.int32)
+    return _decode(
+        model, unstacked, state, jnp.int32(target), key, stops, sampling=sampling
+    )
+
+
+@functools.partial(jax.jit, static_argnames="sampling", donate_argnames="state")
+def _decode(model, unstacked, state, target, key, stops, *, sampling):
+    def running(state):
+        return (state.step < target) & ~jnp.all(state.done)
+
+    def step(state):
+        cache, logits, seen, done, at, out = state
+        token = choose(logits, seen, key, at, sampling).astype(jnp.int32)
+        chosen = jnp.take_along_axis(logits, token[:, None], axis=1)[:, 0]
+        logprob = chosen - jax.nn.logsumexp(logits, axis=-1)
+        live = ~done
+        out = Generated(
+            out.tokens.at[:, at].set(jnp.where(live, token, 0)),
+            out.lengths + live,
+            out.logprobs.at[:, at].set(jnp.where(live, logprob, 0)),
+        )
+        done = done | jnp.any(token[:, None] == stops[None, :], axis=1)
+        rows = jnp.arange(token.shape[0])
+        seen = seen.at[rows, token].set(True, mode="drop")
+        hidden, cache = extend(model, token[:, None], live[:, None], cache, unstacked)
+        return _State(cache, model.logits(hidden)[:, 0], seen, done, at + 1, out)
+
+    return jax.lax.while_loop(running, step, state)
+
+
+unstack_jit = jax.jit(unstack_layers)

@@ -1,0 +1,320 @@
+"""GGUF files of whole models: configuration and weights, in and out."""
+
+import os
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+import numpy as np
+
+from .. import gguf
+from ..text import Tokenizer
+from ._config import (
+    ARCHITECTURES,
+    DecoderConfig,
+    RopeScaling,
+    llama3_divisors,
+    llama3_scaling_from_divisors,
+)
+from ._decoder import Decoder
+from ._hf import abstract_decoder
+from ._outside import (
+    OutsideTensor,
+    check_tensors,
+    fill_from_outside,
+    interleave,
+    outside_tensors,
+    parameter_count,
+    read_outside,
+    uninterleave,
+)
+from ._rope import yarn_attention_factor
+
+_ROPE_FREQS = "rope_freqs.weight"
+
+
+def load_gguf(
+    path: str | os.PathLike, *, dtype=jnp.float32, remat: str = "dots"
+) -> tuple[Decoder, Tokenizer]:
+    """Load a model and its tokenizer from a GGUF file of any block type.
+
+    Args:
+      path: the file.
+      dtype: of the Variables; blocks are decoded to float32 first.
+      remat: see ``Decoder``.
+
+    Returns:
+      The model and the tokenizer.
+
+    Raises:
+      gguf.GGUFError: where the bytes are not a valid file.
+      ValueError: on an unsupported architecture, tensors that do not fit it, or a
+        vocabulary that does not fit the embedding.
+    """
+    with gguf.read(path) as file:
+        config = config_from_gguf(file)
+        model = abstract_decoder(config, dtype=dtype, remat=remat)
+        tensors = outside_tensors(model)
+        found = {name: info.shape for name, info in file.tensors.items()}
+        found.pop(_ROPE_FREQS, None)
+        check_tensors(str(path), {t.gguf_name: t.shape for t in tensors}, found)
+        tokenizer = Tokenizer.from_gguf(file.metadata)
+        if tokenizer.vocab_size != config.vocab_size:
+            raise ValueError(
+                f"{path}: the vocabulary has {tokenizer.vocab_size} tokens, but "
+                f"token_embd.weight has {config.vocab_size} rows; they must be equal"
+            )
+
+        def fetch(tensor: OutsideTensor) -> np.ndarray:
+            values = file.load(tensor.gguf_name)
+            if config.model_type == "llama" and tensor.rope_heads:
+                values = uninterleave(values, tensor.rope_heads)
+            return values
+
+        return fill_from_outside(model, fetch, dtype), tokenizer
+
+
+def save_gguf(
+    model: Decoder,
+    tokenizer: Tokenizer,
+    path: str | os.PathLike,
+    file_type: str = "q8_0",
+    *,
+    name: str | None = None,
+) -> None:
+    """Write a model and its tokenizer as one GGUF file that llama.cpp runs.
+
+    One tensor at a time is converted and written; the file appears under its name
+    only when it is complete.
+
+    Args:
+      model: the weights.
+      tokenizer: its vocabulary is padded to the embedding's rows.
+      path: of the file; an existing one is replaced at the end.
+      file_type: a key of ``gguf.FILE_TYPES``.
+      name: ``general.name``; None: the file's stem.
+
+    Raises:
+      ValueError: on an unknown file type, a tokenizer that does not fit, a
+        configuration that llama.cpp cannot express, or non-finite weights.
+      OSError: where the disk is full or the folder cannot be written.
+    """
+    config = model.config
+    if file_type not in gguf.FILE_TYPES:
+        raise ValueError(
+            f"file_type must be one of {', '.join(gguf.FILE_TYPES)}, got {file_type!r}"
+        )
+    if tokenizer.vocab_size != config.vocab_size:
+        raise ValueError(
+            f"tokenizer has {tokenizer.vocab_size} tokens, the embedding has "
+            f"{config.vocab_size} rows; load it with vocab_size={config.vocab_size}"
+        )
+    if name is None:
+        name = os.path.splitext(os.path.basename(path))[0]
+    size = parameter_count(model)
+    get = read_outside(model)
+    tied = config.tie_word_embeddings
+
+    def source(tensor: OutsideTensor) -> gguf.TensorSource:
+        def load() -> np.ndarray:
+            values = get(tensor)
+            if config.model_type == "llama" and tensor.rope_heads:
+                values = interleave(values, tensor.rope_heads)
+            return values
+
+        kind = gguf.tensor_type(tensor.gguf_name, tensor.shape, file_type, tied=tied)
+        return gguf.TensorSource(tensor.gguf_name, tensor.shape, kind, load)
+
+    sources = [source(tensor) for tensor in outside_tensors(model)]
+    divisors = _divisors(config)
+    if divisors is not None:
+        array = np.asarray(divisors, np.float32)
+        sources.insert(
+            0,
+            gguf.TensorSource(
+                _ROPE_FREQS, array.shape, gguf.GGMLType.F32, lambda: array
+            ),
+        )
+    metadata: dict[str, gguf.MetadataValue] = {
+        "general.architecture": config.model_type,
+        "general.type": "model",
+        "general.name": name,
+        "general.size_label": _size_label(size),
+        "general.file_type": np.uint32(gguf.FILE_TYPES[file_type]),
+    }
+    if any(gguf.block_size(s.type)[0] > 1 for s in sources):
+        metadata["general.quantization_version"] = np.uint32(2)
+    metadata |= config_to_gguf(config) | tokenizer.gguf_metadata()
+    gguf.write(path, metadata, sources)
+
+
+def config_from_gguf(file: gguf.GGUFFile) -> DecoderConfig:
+    """Read the configuration that a GGUF file's metadata and tensors describe.
+
+    Args:
+      file: an open file.
+
+    Returns:
+      The configuration; the head is tied where the file has no ``output.weight``.
+
+    Raises:
+      ValueError: on an unknown architecture, a missing key, or a feature that this
+        decoder does not compute.
+    """
+    metadata = file.metadata
+    architecture = metadata.get("general.architecture")
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
+        raise ValueError(
+            f"{file.path}: general.architecture {architecture!r} is not supported; "
+            f"supported: {', '.join(ARCHITECTURES)}"
+        )
+
+    def number(key: str, default: float | None = None) -> float:
+        return _number(metadata, f"{architecture}.{key}", default, file.path)
+
+    heads = int(number("attention.head_count"))
+    hidden = int(number("embedding_length"))
+    head_dim = int(number("attention.key_length", hidden // max(heads, 1)))
+    for key in ("attention.value_length", "rope.dimension_count"):
+        if int(number(key, head_dim)) != head_dim:
+            raise ValueError(
+                f"{file.path}: {architecture}.{key} differs from the head width "
+                f"{head_dim}; such models are not supported"
+            )
+    if number("expert_count", 0):
+        raise ValueError(f"{file.path}: mixture-of-experts models are not supported")
+    if "token_embd.weight" not in file.tensors:
+        raise ValueError(f"{file.path}: token_embd.weight is missing")
+    theta = number("rope.freq_base", 10000.0)
+    context = int(number("context_length"))
+    return DecoderConfig(
+        model_type=architecture,
+        vocab_size=file.tensors["token_embd.weight"].shape[0],
+        hidden_size=hidden,
+        intermediate_size=int(number("feed_forward_length")),
+        num_hidden_layers=int(number("block_count")),
+        num_attention_heads=heads,
+        num_key_value_heads=int(number("attention.head_count_kv", heads)),
+        head_dim=head_dim,
+        rms_norm_eps=_shortest_float(number("attention.layer_norm_rms_epsilon")),
+        rope_theta=theta,
+        rope_scaling=_scaling_from_gguf(file, number, theta, context),
+        max_position_embeddings=context,
+        tie_word_embeddings="output.weight" not in file.tensors,
+    )
+
+
+def config_to_gguf(config: DecoderConfig) -> dict[str, gguf.MetadataValue]:
+    """Return the ``{architecture}.*`` metadata of a configuration.
+
+    Args:
+      config: the configuration.
+
+    Returns:
+      Keys and values typed as llama.cpp expects.
+
+    Raises:
+      ValueError: where llama.cpp could not run the rotary scaling.
+    """
+    u32, f32 = np.uint32, np.float32
+    keys: dict[str, gguf.MetadataValue] = {
+        "context_length": u32(config.max_position_embeddings),
+        "embedding_length": u32(config.hidden_size),
+        "block_count": u32(config.num_hidden_layers),
+        "feed_forward_length": u32(config.intermediate_size),
+        "attention.head_count": u32(config.num_attention_heads),
+        "attention.head_count_kv": u32(config.num_key_value_heads),
+        "attention.key_length": u32(config.head_width),
+        "attention.value_length": u32(config.head_width),
+        "attention.layer_norm_rms_epsilon": f32(config.rms_norm_eps),
+        "rope.freq_base": f32(config.rope_theta),
+        "rope.dimension_count": u32(config.head_width),
+        "vocab_size": u32(config.vocab_size),
+    }
+    scaling = config.rope_scaling
+    if scaling is not None and scaling.rope_type in ("linear", "yarn"):
+        keys["rope.scaling.type"] = scaling.rope_type
+        keys["rope.scaling.factor"] = f32(scaling.factor)
+    if scaling is not None and scaling.rope_type == "yarn":
+        trained = scaling.original_max_position_embeddings
+        assert trained is not None
+        keys["rope.scaling.original_context_length"] = u32(trained)
+        keys["rope.scaling.yarn_beta_fast"] = f32(scaling.beta_fast)
+        keys["rope.scaling.yarn_beta_slow"] = f32(scaling.beta_slow)
+        if scaling.attention_factor is not None:
+            # llama.cpp multiplies this by YaRN's own default.
+            relative = scaling.attention_factor / yarn_attention_factor(scaling.factor)
+            keys["rope.scaling.attn_factor"] = f32(relative)
+    return {f"{config.model_type}.{key}": value for key, value in keys.items()}
+
+
+def _scaling_from_gguf(file, number, theta: float, context: int) -> RopeScaling | None:
+    architecture = file.metadata["general.architecture"]
+    kind = file.metadata.get(f"{architecture}.rope.scaling.type", "none")
+    if _ROPE_FREQS in file.tensors:
+        divisors = [float(d) for d in file.load(_ROPE_FREQS)]
+        if min(divisors, default=0.0) <= 0:
+            raise ValueError(f"{file.path}: {_ROPE_FREQS} must be positive")
+        return llama3_scaling_from_divisors(divisors, theta)
+    factor = number("rope.scaling.factor", number("rope.scale_linear", 1.0))
+    if kind == "none" or (kind == "linear" and factor == 1):
+        return None
+    if kind == "linear":
+        return RopeScaling("linear", factor)
+    if kind != "yarn":
+        raise ValueError(
+            f"{file.path}: rope.scaling.type {kind!r} is not supported; supported: "
+            "none, linear, yarn"
+        )
+    relative = number("rope.scaling.attn_factor", 1.0)
+    attention = None if relative == 1 else relative * yarn_attention_factor(factor)
+    return RopeScaling(
+        "yarn",
+        factor,
+        int(number("rope.scaling.original_context_length", context)),
+        beta_fast=number("rope.scaling.yarn_beta_fast", 32.0),
+        beta_slow=number("rope.scaling.yarn_beta_slow", 1.0),
+        attention_factor=attention,
+    )
+
+
+def _divisors(config: DecoderConfig) -> list[float] | None:
+    scaling = config.rope_scaling
+    if scaling is None or scaling.rope_type not in ("llama3", "divisors"):
+        return None
+    if config.model_type != "llama":
+        raise ValueError(
+            f"rope_type {scaling.rope_type!r} on {config.model_type}: llama.cpp reads "
+            "per-frequency divisors for llama only"
+        )
+    if scaling.rope_type == "divisors":
+        return list(scaling.divisors)
+    return llama3_divisors(scaling, config.head_width, config.rope_theta)
+
+
+def _number(
+    metadata: Mapping[str, gguf.MetadataValue],
+    key: str,
+    default: float | None,
+    path: str,
+) -> float:
+    value = metadata.get(key, default)
+    if isinstance(value, np.ndarray) and value.size and (value == value[0]).all():
+        # One entry a layer, all alike, is the same as one number.
+        value = value[0]
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        problem = "is missing" if value is None else f"is {type(value).__name__}"
+        raise ValueError(f"{path}: metadata key {key} {problem}; expected a number")
+    return float(value)
+
+
+def _shortest_float(value: float) -> float:
+    # float32 1e-5 read back as a Python float is 9.999999747378752e-06.
+    return float(str(np.float32(value)))
+
+
+def _size_label(count: int) -> str:
+    for unit, size in (("B", 10**9), ("M", 10**6), ("K", 10**3)):
+        if count >= size:
+            scaled = count / size
+            return f"{scaled:.1f}{unit}" if scaled < 10 else f"{scaled:.0f}{unit}"
+    return str(count)

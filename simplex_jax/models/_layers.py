@@ -1,0 +1,290 @@
+"""The decoder's parts as NNX modules; every Variable carries its outside names.
+
+All layers of a model live in one module of each kind, with a leading layer axis L on
+every Variable; the decoder's scan slices that axis off before a module is called. The
+metadata ``hf_name`` and ``gguf_name`` name the module outside (``{i}`` is the layer),
+``rope_heads`` marks rows that llama's GGUF files interleave.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from .._typing import PRNGKey
+from ._config import DecoderConfig
+from ._rope import apply_rope
+
+_INIT_STD = 0.02
+
+
+def wide(dtype) -> jnp.dtype:
+    """Return the dtype for norms, angles and softmax: float32, or float64 if given."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def project(
+    x: Float[Array, "*rows I"], kernel: Float[Array, "I O"]
+) -> Float[Array, "*rows O"]:
+    """Return ``x @ kernel``, accumulated in float32 or wider, in the dtype of x."""
+    y = jnp.matmul(x, kernel, preferred_element_type=wide(x.dtype))
+    return y.astype(x.dtype)
+
+
+class Linear(nnx.Module):
+    """Map the last axis: ``x @ kernel + bias``.
+
+    Shapes: kernel (..., in, out), the transpose of HF's; bias (..., out) or absent.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        leading: tuple[int, ...] = (),
+        use_bias: bool = False,
+        param_dtype=jnp.float32,
+        rngs: nnx.Rngs,
+        **names,
+    ):
+        """Draw the kernel from N(0, 0.02^2); the bias starts at 0."""
+        shape = (*leading, in_features, out_features)
+        kernel = jax.random.normal(rngs.params(), shape, param_dtype) * _INIT_STD
+        self.kernel = nnx.Param(kernel.astype(param_dtype), **names)
+        self.bias = nnx.data(None)
+        if use_bias:
+            bias = jnp.zeros((*leading, out_features), param_dtype)
+            self.bias = nnx.Param(bias, **names)
+
+    def __call__(
+        self, x: Float[Array, "B T I"], *, key: PRNGKey | None = None
+    ) -> Float[Array, "B T O"]:
+        """Return the mapped rows; ``key`` is for the adapters that wrap this layer."""
+        del key
+        y = project(x, self.kernel[...])
+        return y if self.bias is None else y + _like(self.bias[...], y)
+
+
+class RMSNorm(nnx.Module):
+    r"""Scale to unit root mean square: $x / \sqrt{\overline{x^2} + \epsilon} \cdot w$.
+
+    The mean is taken in float32 or wider, whatever the dtype of x.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        eps: float,
+        *,
+        leading: tuple[int, ...] = (),
+        param_dtype=jnp.float32,
+        **names,
+    ):
+        """Start at w = 1."""
+        self.scale = nnx.Param(jnp.ones((*leading, features), param_dtype), **names)
+        self.eps = eps
+
+    def __call__(self, x: Float[Array, "*rows D"]) -> Float[Array, "*rows D"]:
+        """Return the normalised rows in the dtype of x."""
+        y = x.astype(wide(x.dtype))
+        y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + self.eps)
+        return (y * _like(self.scale[...].astype(y.dtype), y)).astype(x.dtype)
+
+
+def _like(vector: Array, x: Array) -> Array:
+    return jax.lax.expand_dims(vector, range(x.ndim - 1))
+
+
+class LayerCache(NamedTuple):
+    """Keys and values of one layer, (B, K, S, H) each."""
+
+    keys: Float[Array, "B K S H"]
+    values: Float[Array, "B K S H"]
+
+
+def attend(
+    q: Float[Array, "B T N H"],
+    k: Float[Array, "B K S H"],
+    v: Float[Array, "B K S H"],
+    mask: Bool[Array, "B T S"],
+) -> Float[Array, "B T N H"]:
+    r"""Return grouped-query attention, $\mathrm{softmax}(q k^\top / \sqrt H)\, v$.
+
+    Args:
+      q: queries; head n reads key head ``n // (N / K)``.
+      k: keys.
+      v: values.
+      mask: True where a query may look. A query that may look nowhere gives zeros.
+
+    Returns:
+      One vector a query and head, in the dtype of q. Softmax runs in float32 or
+      wider. Differentiable in q, k and v by jvp and vjp, fully masked rows included.
+    """
+    b, t, n, h = q.shape
+    groups = k.shape[1]
+    q = q.reshape(b, t, groups, n // groups, h)
+    dtype = wide(q.dtype)
+    scores = jnp.einsum("btkgh,bksh->bkgts", q, k, preferred_element_type=dtype)
+    allowed = mask[:, None, None]
+    scores = jnp.where(allowed, scores * h**-0.5, jnp.finfo(dtype).min)
+    top = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
+    weights = jnp.where(allowed, jnp.exp(scores - top), 0)
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    weights = (weights / jnp.where(total == 0, 1, total)).astype(v.dtype)
+    out = jnp.einsum("bkgts,bksh->btkgh", weights, v)
+    return out.reshape(b, t, n, h)
+
+
+class Attention(nnx.Module):
+    """Grouped-query self-attention with rotary positions."""
+
+    def __init__(self, config: DecoderConfig, *, leading=(), param_dtype, rngs):
+        """Build the four projections and, for qwen3, the norms on q and k."""
+        width = config.head_width
+        heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
+        common = {"leading": leading, "param_dtype": param_dtype}
+
+        def linear(name, gguf_name, rows_in, rows_out, **kwargs):
+            return Linear(
+                rows_in,
+                rows_out,
+                hf_name=f"model.layers.{{i}}.self_attn.{name}",
+                gguf_name=f"blk.{{i}}.{gguf_name}",
+                rngs=rngs,
+                **common,
+                **kwargs,
+            )
+
+        hidden, bias = config.hidden_size, config.qkv_bias
+        q_rows, kv_rows = heads * width, kv_heads * width
+        q_names = {"rope_heads": heads, "use_bias": bias}
+        k_names = {"rope_heads": kv_heads, "use_bias": bias}
+        self.q_proj = linear("q_proj", "attn_q", hidden, q_rows, **q_names)
+        self.k_proj = linear("k_proj", "attn_k", hidden, kv_rows, **k_names)
+        self.v_proj = linear("v_proj", "attn_v", hidden, kv_rows, use_bias=bias)
+        self.o_proj = linear("o_proj", "attn_output", q_rows, hidden)
+        self.q_norm = nnx.data(None)
+        self.k_norm = nnx.data(None)
+        if config.qk_norm:
+            self.q_norm, self.k_norm = (
+                RMSNorm(
+                    width,
+                    config.rms_norm_eps,
+                    hf_name=f"model.layers.{{i}}.self_attn.{name}_norm",
+                    gguf_name=f"blk.{{i}}.attn_{name}_norm",
+                    **common,
+                )
+                for name in "qk"
+            )
+        self.head_width = width
+
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        rope: tuple[Array, Array],
+        mask: Bool[Array, "B T S"],
+        *,
+        cache: LayerCache | None = None,
+        slot: Int[Array, ""] | int = 0,
+        key: PRNGKey | None = None,
+    ) -> tuple[Float[Array, "B T D"], LayerCache | None]:
+        """Return attention's output and the cache with this call's keys written in.
+
+        Args:
+          x: normalised stream.
+          rope: cos and sin tables.
+          mask: which slots each query may look at; S = T without a cache.
+          cache: keys and values so far, or None.
+          slot: first cache slot that this call fills.
+          key: for dropout in adapters.
+        """
+        b, t, _ = x.shape
+        q = self.q_proj(x, key=fold(key, 0)).reshape(b, t, -1, self.head_width)
+        k = self.k_proj(x, key=fold(key, 1)).reshape(b, t, -1, self.head_width)
+        v = self.v_proj(x, key=fold(key, 2)).reshape(b, t, -1, self.head_width)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k = apply_rope(q, rope), apply_rope(k, rope)
+        k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
+        if cache is not None:
+            k = jax.lax.dynamic_update_slice_in_dim(cache.keys, k, slot, axis=2)
+            v = jax.lax.dynamic_update_slice_in_dim(cache.values, v, slot, axis=2)
+            cache = LayerCache(k, v)
+        out = attend(q, k, v, mask).reshape(b, t, -1)
+        return self.o_proj(out, key=fold(key, 3)), cache
+
+
+class MLP(nnx.Module):
+    """Gated feed-forward (SwiGLU): ``down(silu(gate(x)) * up(x))``."""
+
+    def __init__(self, config: DecoderConfig, *, leading=(), param_dtype, rngs):
+        """Build the three projections."""
+        hidden, ffn = config.hidden_size, config.intermediate_size
+        sizes = {"gate": (hidden, ffn), "up": (hidden, ffn), "down": (ffn, hidden)}
+        self.gate_proj, self.up_proj, self.down_proj = (
+            Linear(
+                *size,
+                leading=leading,
+                param_dtype=param_dtype,
+                hf_name=f"model.layers.{{i}}.mlp.{name}_proj",
+                gguf_name=f"blk.{{i}}.ffn_{name}",
+                rngs=rngs,
+            )
+            for name, size in sizes.items()
+        )
+
+    def __call__(
+        self, x: Float[Array, "B T D"], *, key: PRNGKey | None = None
+    ) -> Float[Array, "B T D"]:
+        """Return the layer's output for the normalised stream."""
+        gate = jax.nn.silu(self.gate_proj(x, key=fold(key, 4)))
+        up = self.up_proj(x, key=fold(key, 5))
+        return self.down_proj(gate * up, key=fold(key, 6))
+
+
+class DecoderLayer(nnx.Module):
+    """Pre-norm block: attention and MLP, each added to the stream."""
+
+    def __init__(self, config: DecoderConfig, *, leading=(), param_dtype, rngs):
+        """Build the block; ``leading`` stacks that many of them."""
+        common = {"leading": leading, "param_dtype": param_dtype}
+        self.self_attn = Attention(config, rngs=rngs, **common)
+        self.mlp = MLP(config, rngs=rngs, **common)
+        self.input_layernorm, self.post_attention_layernorm = (
+            RMSNorm(
+                config.hidden_size,
+                config.rms_norm_eps,
+                hf_name=f"model.layers.{{i}}.{name}",
+                gguf_name=f"blk.{{i}}.{gguf_name}",
+                **common,
+            )
+            for name, gguf_name in (
+                ("input_layernorm", "attn_norm"),
+                ("post_attention_layernorm", "ffn_norm"),
+            )
+        )
+
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        rope: tuple[Array, Array],
+        mask: Bool[Array, "B T S"],
+        *,
+        cache: LayerCache | None = None,
+        slot: Int[Array, ""] | int = 0,
+        key: PRNGKey | None = None,
+    ) -> tuple[Float[Array, "B T D"], LayerCache | None]:
+        """Return the stream after this block, and the cache as ``Attention`` does."""
+        out, cache = self.self_attn(
+            self.input_layernorm(x), rope, mask, cache=cache, slot=slot, key=key
+        )
+        x = x + out
+        return x + self.mlp(self.post_attention_layernorm(x), key=key), cache
+
+
+def fold(key: PRNGKey | None, index: int) -> PRNGKey | None:
+    """Return a key of its own for part ``index``, or None without one."""
+    return None if key is None else jax.random.fold_in(key, index)
