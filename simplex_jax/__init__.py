@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from . import gguf as gguf
     from . import models as models
+    from . import pipeline as pipeline
     from . import text as text
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("gguf", "models", "neural", "text")
+_SUBPACKAGES = ("gguf", "models", "pipeline", "text")
 
 
 def __getattr__(name: str):

@@ -204,13 +204,13 @@ def config_from_hf(raw: Mapping[str, Any]) -> DecoderConfig:
     context = raw.get("max_position_embeddings", 2048)
     scaling = None
     if kind_of_rope != "default":
+        trained = None
+        if kind_of_rope != "linear":
+            trained = rope.get("original_max_position_embeddings") or context
         scaling = RopeScaling(
             rope_type=kind_of_rope,
             factor=float(rope.get("factor", 1.0)),
-            original_max_position_embeddings=rope.get(
-                "original_max_position_embeddings"
-            )
-            or context,
+            original_max_position_embeddings=trained,
             low_freq_factor=float(rope.get("low_freq_factor", 1.0)),
             high_freq_factor=float(rope.get("high_freq_factor", 4.0)),
             beta_fast=float(rope.get("beta_fast") or 32.0),
@@ -301,20 +301,22 @@ def llama3_scaling_from_divisors(divisors: list[float], theta: float) -> RopeSca
     """Recognise Llama 3's scaling in the divisors that a GGUF file stores.
 
     Args:
-      divisors: ``head_dim / 2`` factors, >= 1, one a frequency.
+      divisors: ``head_dim / 2`` positive factors, one a frequency.
       theta: base of the frequencies.
 
     Returns:
       ``llama3`` with low 1, high 4 and a trained context of 8192 tokens where that
       reproduces every divisor to 1e-5, else ``divisors`` as they are.
     """
+    if max(divisors) <= 1:
+        return RopeScaling("divisors", divisors=tuple(divisors))
     usual = RopeScaling("llama3", max(divisors), 8192)
     expected = llama3_divisors(usual, 2 * len(divisors), theta)
     close = all(
         math.isclose(a, b, rel_tol=1e-5)
         for a, b in zip(divisors, expected, strict=True)
     )
-    if close and usual.factor > 1:
+    if close:
         return usual
     return RopeScaling("divisors", divisors=tuple(divisors))
 

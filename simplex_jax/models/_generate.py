@@ -67,7 +67,11 @@ def generate(
       lengths: real tokens of each row, >= 1; None: every row is full.
       max_new_tokens: at most this many a row, >= 1.
       key: needed where temperature > 0.
-      temperature, top_k, top_p, min_p, repetition_penalty: see ``Sampling``.
+      temperature: see ``Sampling``, as the four that follow.
+      top_k: number of tokens.
+      top_p: probability.
+      min_p: relative probability.
+      repetition_penalty: factor.
       stop_ids: a row ends with the first of these, ``tokenizer.eog_ids`` as a rule.
       chunk_tokens: the prompt runs through the model in pieces of this many tokens,
         which bounds the memory of attention.
@@ -107,9 +111,15 @@ def stream(
       model: the decoder.
       tokenizer: turns tokens into text; its ``eog_ids`` end the text.
       prompt_ids: the prompt.
-      max_new_tokens, key, temperature, top_k, top_p, min_p, repetition_penalty,
-        chunk_tokens: as for ``generate``.
+      max_new_tokens: at most this many, >= 1.
+      key: needed where temperature > 0.
+      temperature: see ``Sampling``, as the four that follow.
+      top_k: number of tokens.
+      top_p: probability.
+      min_p: relative probability.
+      repetition_penalty: factor.
       stop: strings that end the text; they are not yielded, nor is anything after.
+      chunk_tokens: as for ``generate``.
 
     Yields:
       Pieces of text; joined, they are the whole continuation.
@@ -201,7 +211,7 @@ def _start(
         last, cache = _prefill(
             model, tokens[:, at : at + step], lengths, jnp.int32(at), last, cache
         )
-    real = jnp.arange(padded) < lengths[:, None]
+    real = jnp.arange(padded)[None, :] < lengths[:, None]
     out = Generated(
         jnp.zeros((batch, max_new_tokens), jnp.int32),
         jnp.zeros(batch, jnp.int32),

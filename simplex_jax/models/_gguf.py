@@ -1,7 +1,8 @@
 """GGUF files of whole models: configuration and weights, in and out."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -80,6 +81,7 @@ def save_gguf(
     file_type: str = "q8_0",
     *,
     name: str | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> None:
     """Write a model and its tokenizer as one GGUF file that llama.cpp runs.
 
@@ -89,9 +91,10 @@ def save_gguf(
     Args:
       model: the weights.
       tokenizer: its vocabulary is padded to the embedding's rows.
-      path: of the file; an existing one is replaced at the end.
+      path: of the file; its folder is made, an existing file replaced at the end.
       file_type: a key of ``gguf.FILE_TYPES``.
       name: ``general.name``; None: the file's stem.
+      progress: called with the share of tensors written so far, in (0, 1].
 
     Raises:
       ValueError: on an unknown file type, a tokenizer that does not fit, a
@@ -108,23 +111,32 @@ def save_gguf(
             f"tokenizer has {tokenizer.vocab_size} tokens, the embedding has "
             f"{config.vocab_size} rows; load it with vocab_size={config.vocab_size}"
         )
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     if name is None:
         name = os.path.splitext(os.path.basename(path))[0]
     size = parameter_count(model)
     get = read_outside(model)
     tied = config.tie_word_embeddings
 
-    def source(tensor: OutsideTensor) -> gguf.TensorSource:
+    tensors = outside_tensors(model)
+
+    def source(index: int, tensor: OutsideTensor) -> gguf.TensorSource:
         def load() -> np.ndarray:
             values = get(tensor)
+            if not np.isfinite(values).all():
+                raise ValueError(
+                    f"{tensor.gguf_name} has non-finite numbers; nothing was written"
+                )
             if config.model_type == "llama" and tensor.rope_heads:
                 values = interleave(values, tensor.rope_heads)
+            if progress is not None:
+                progress((index + 1) / len(tensors))
             return values
 
         kind = gguf.tensor_type(tensor.gguf_name, tensor.shape, file_type, tied=tied)
         return gguf.TensorSource(tensor.gguf_name, tensor.shape, kind, load)
 
-    sources = [source(tensor) for tensor in outside_tensors(model)]
+    sources = [source(index, tensor) for index, tensor in enumerate(tensors)]
     divisors = _divisors(config)
     if divisors is not None:
         array = np.asarray(divisors, np.float32)
@@ -171,33 +183,49 @@ def config_from_gguf(file: gguf.GGUFFile) -> DecoderConfig:
     def number(key: str, default: float | None = None) -> float:
         return _number(metadata, f"{architecture}.{key}", default, file.path)
 
-    heads = int(number("attention.head_count"))
-    hidden = int(number("embedding_length"))
-    head_dim = int(number("attention.key_length", hidden // max(heads, 1)))
+    def count(key: str, default: int | None = None) -> int:
+        value = number(key, None if default is None else float(default))
+        if not value.is_integer():
+            raise ValueError(
+                f"{file.path}: metadata key {architecture}.{key} is {value}; "
+                "expected a whole number"
+            )
+        return int(value)
+
+    heads = count("attention.head_count")
+    hidden = count("embedding_length")
+    head_dim = count("attention.key_length", hidden // max(heads, 1))
     for key in ("attention.value_length", "rope.dimension_count"):
-        if int(number(key, head_dim)) != head_dim:
+        if count(key, head_dim) != head_dim:
             raise ValueError(
                 f"{file.path}: {architecture}.{key} differs from the head width "
                 f"{head_dim}; such models are not supported"
             )
-    if number("expert_count", 0):
+    if count("expert_count", 0):
         raise ValueError(f"{file.path}: mixture-of-experts models are not supported")
     if "token_embd.weight" not in file.tensors:
         raise ValueError(f"{file.path}: token_embd.weight is missing")
+    depth = count("block_count")
+    if depth > len(file.tensors):
+        # Refused here, before a list of that many tensors is made.
+        raise ValueError(
+            f"{file.path}: {architecture}.block_count is {depth}, but the file has "
+            f"{len(file.tensors)} tensors"
+        )
     theta = number("rope.freq_base", 10000.0)
-    context = int(number("context_length"))
+    context = count("context_length")
     return DecoderConfig(
         model_type=architecture,
         vocab_size=file.tensors["token_embd.weight"].shape[0],
         hidden_size=hidden,
-        intermediate_size=int(number("feed_forward_length")),
-        num_hidden_layers=int(number("block_count")),
+        intermediate_size=count("feed_forward_length"),
+        num_hidden_layers=depth,
         num_attention_heads=heads,
-        num_key_value_heads=int(number("attention.head_count_kv", heads)),
+        num_key_value_heads=count("attention.head_count_kv", heads),
         head_dim=head_dim,
-        rms_norm_eps=_shortest_float(number("attention.layer_norm_rms_epsilon")),
+        rms_norm_eps=number("attention.layer_norm_rms_epsilon"),
         rope_theta=theta,
-        rope_scaling=_scaling_from_gguf(file, number, theta, context),
+        rope_scaling=_scaling_from_gguf(file, number, theta, context, head_dim),
         max_position_embeddings=context,
         tie_word_embeddings="output.weight" not in file.tensors,
     )
@@ -247,14 +275,20 @@ def config_to_gguf(config: DecoderConfig) -> dict[str, gguf.MetadataValue]:
     return {f"{config.model_type}.{key}": value for key, value in keys.items()}
 
 
-def _scaling_from_gguf(file, number, theta: float, context: int) -> RopeScaling | None:
+def _scaling_from_gguf(
+    file, number, theta: float, context: int, head_dim: int
+) -> RopeScaling | None:
     architecture = file.metadata["general.architecture"]
     kind = file.metadata.get(f"{architecture}.rope.scaling.type", "none")
     if _ROPE_FREQS in file.tensors:
-        divisors = [float(d) for d in file.load(_ROPE_FREQS)]
-        if min(divisors, default=0.0) <= 0:
-            raise ValueError(f"{file.path}: {_ROPE_FREQS} must be positive")
-        return llama3_scaling_from_divisors(divisors, theta)
+        divisors = np.asarray(file.load(_ROPE_FREQS))
+        good = np.isfinite(divisors) & (divisors > 0)
+        if divisors.shape != (head_dim // 2,) or not good.all():
+            raise ValueError(
+                f"{file.path}: {_ROPE_FREQS} must be {head_dim // 2} positive numbers, "
+                f"half the head width; got {divisors.tolist()}"
+            )
+        return llama3_scaling_from_divisors(divisors.tolist(), theta)
     factor = number("rope.scaling.factor", number("rope.scale_linear", 1.0))
     if kind == "none" or (kind == "linear" and factor == 1):
         return None
@@ -266,11 +300,13 @@ def _scaling_from_gguf(file, number, theta: float, context: int) -> RopeScaling 
             "none, linear, yarn"
         )
     relative = number("rope.scaling.attn_factor", 1.0)
-    attention = None if relative == 1 else relative * yarn_attention_factor(factor)
+    attention = None
+    if relative != 1:
+        attention = _shortest_float(relative * yarn_attention_factor(factor))
     return RopeScaling(
         "yarn",
         factor,
-        int(number("rope.scaling.original_context_length", context)),
+        int(number("rope.scaling.original_context_length", float(context))),
         beta_fast=number("rope.scaling.yarn_beta_fast", 32.0),
         beta_slow=number("rope.scaling.yarn_beta_slow", 1.0),
         attention_factor=attention,
@@ -301,13 +337,15 @@ def _number(
     if isinstance(value, np.ndarray) and value.size and (value == value[0]).all():
         # One entry a layer, all alike, is the same as one number.
         value = value[0]
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+    if isinstance(value, bool) or not isinstance(
+        value, int | float | np.integer | np.floating
+    ):
         problem = "is missing" if value is None else f"is {type(value).__name__}"
         raise ValueError(f"{path}: metadata key {key} {problem}; expected a number")
-    return float(value)
+    return _shortest_float(value) if isinstance(value, np.float32) else float(value)
 
 
-def _shortest_float(value: float) -> float:
+def _shortest_float(value: float | np.floating) -> float:
     # float32 1e-5 read back as a Python float is 9.999999747378752e-06.
     return float(str(np.float32(value)))
 

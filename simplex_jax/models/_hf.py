@@ -143,7 +143,7 @@ def _index_tensors(
             raise FileNotFoundError(f"{path} is missing; the model needs it")
         try:
             with safe_open(path, framework="numpy") as shard:
-                for key in shard.keys():  # noqa: SIM118 (safe_open is no mapping)
+                for key in shard.keys():  # safe_open is no mapping
                     shapes[key] = tuple(shard.get_slice(key).get_shape())
                     files[key] = path
         except Exception as error:

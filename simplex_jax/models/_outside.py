@@ -6,12 +6,15 @@ each rotary head. This is the only place that knows both sides.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+
+ModuleT = TypeVar("ModuleT", bound=nnx.Module)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +30,7 @@ class OutsideTensor:
       rope_heads: number of heads whose rows llama's GGUF files interleave, or 0.
     """
 
-    path: tuple[str, ...]
+    path: tuple[Any, ...]
     layer: int | None
     hf_name: str
     gguf_name: str
@@ -66,9 +69,7 @@ def outside_tensors(model: nnx.Module) -> list[OutsideTensor]:
                 )
             )
     rank = {"token_embd": 0, "blk": 1, "output_norm": 2, "output": 3}
-    return sorted(
-        found, key=lambda t: (rank[t.gguf_name.split(".")[0]], t.layer or 0)
-    )
+    return sorted(found, key=lambda t: (rank[t.gguf_name.split(".")[0]], t.layer or 0))
 
 
 def interleave(rows: np.ndarray, heads: int) -> np.ndarray:
@@ -114,8 +115,8 @@ def read_outside(model: nnx.Module) -> Callable[[OutsideTensor], np.ndarray]:
 
 
 def fill_from_outside(
-    model: nnx.Module, fetch: Callable[[OutsideTensor], np.ndarray], dtype
-) -> nnx.Module:
+    model: ModuleT, fetch: Callable[[OutsideTensor], np.ndarray], dtype
+) -> ModuleT:
     """Build a model from outside tensors, one Variable at a time.
 
     Args:
@@ -128,7 +129,7 @@ def fill_from_outside(
     """
     graphdef, state = nnx.split(model)
     variables = dict(nnx.to_flat_state(state))
-    groups: dict[tuple[str, ...], list[OutsideTensor]] = {}
+    groups: dict[tuple[Any, ...], list[OutsideTensor]] = {}
     for tensor in outside_tensors(model):
         groups.setdefault(tensor.path, []).append(tensor)
     for path, tensors in groups.items():
@@ -158,8 +159,11 @@ def check_tensors(
     Raises:
       ValueError: naming all missing, unexpected and misshapen tensors.
     """
-    problems = [f"missing {name} {shape}" for name, shape in expected.items()
-                if name not in found]
+    problems = [
+        f"missing {name} {shape}"
+        for name, shape in expected.items()
+        if name not in found
+    ]
     problems += [f"unexpected {name}" for name in found if name not in expected]
     problems += [
         f"{name} has shape {tuple(found[name])}, expected {shape}"
@@ -180,9 +184,5 @@ def parameter_count(model: nnx.Module) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model)))
 
 
-def _flat(model: nnx.Module) -> dict[tuple[str, ...], nnx.Variable]:
-    return dict(_entries(model))
-
-
-def _entries(model: nnx.Module) -> Iterator[tuple[tuple[str, ...], nnx.Variable]]:
-    yield from nnx.to_flat_state(nnx.state(model))
+def _flat(model: nnx.Module) -> dict[tuple[Any, ...], nnx.Variable]:
+    return dict(nnx.to_flat_state(nnx.state(model)))

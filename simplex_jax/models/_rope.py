@@ -82,7 +82,8 @@ def rope_tables(
       Two arrays (B, T, head_dim / 2) in ``dtype``, YaRN's factor included.
     """
     frequencies, factor = rope_frequencies(config)
-    angles = positions[..., None].astype(dtype) * jnp.asarray(frequencies, dtype)
+    row = jnp.asarray(frequencies, dtype)[None, None, :]
+    angles = positions[..., None].astype(dtype) * row
     return jnp.cos(angles) * factor, jnp.sin(angles) * factor
 
 

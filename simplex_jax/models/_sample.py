@@ -49,7 +49,7 @@ class Sampling:
 
 def choose(
     logits: Float[Array, "B V"],
-    seen: Bool[Array, "B V"],
+    seen: Bool[Array, "B _"],
     key: PRNGKey,
     step: Int[Array, ""],
     sampling: Sampling,
@@ -58,7 +58,7 @@ def choose(
 
     Args:
       logits: of the next token.
-      seen: tokens already in the row.
+      seen: (B, V) tokens already in the row; (B, 0) without a repetition penalty.
       key: row b at step t draws with a key that depends on (key, b, t) only, so that
         a row's text does not depend on the rows beside it.
       step: number of tokens generated so far.

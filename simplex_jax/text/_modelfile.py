@@ -85,7 +85,7 @@ def modelfile(
     extra = [more] if isinstance(more, str) else more
     if not isinstance(extra, list) or not all(isinstance(s, str) and s for s in extra):
         raise ValueError(
-            f"parameters['stop']={more!r} must be a text or a list of texts, none empty."
+            f"parameters['stop']={more!r} must be a text or a list of non-empty texts."
         )
     stops = [*_stops(tokenizer, turns), *extra]
     lines = [f"FROM ./{gguf_name}", f'TEMPLATE """{_source(turns)}"""']

@@ -46,7 +46,7 @@ def piece(vocabulary: Vocabulary, token_id: int) -> bytes:
             " ids of this tokenizer."
         )
     text = vocabulary.tokens[token_id]
-    kind = vocabulary.token_types[token_id]
+    kind = int(vocabulary.token_types[token_id])
     if kind == TokenType.UNUSED:
         return b""
     if kind == TokenType.BYTE:
@@ -85,7 +85,7 @@ def next_piece(
         ValueError: The id is not in the vocabulary.
     """
     data = piece(vocabulary, token_id)
-    kind = vocabulary.token_types[token_id]
+    kind = int(vocabulary.token_types[token_id])
     if after_whole and vocabulary.add_space_prefix and kind == TokenType.NORMAL:
         data = data.removeprefix(b" ")
     special = kind in _SPECIAL

@@ -22,7 +22,7 @@ from ._pieces import next_piece
 from ._vocabulary import TokenType, Vocabulary
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Tokenizer(Vocabulary):
     """Encode and decode text with the ids that llama.cpp gives.
 
@@ -146,7 +146,13 @@ class Tokenizer(Vocabulary):
             if self.add_space_prefix and after_whole:
                 text = " " + text
             text = text.replace(" ", "▁")
-        ids = self._backend.encode(text, add_special_tokens=False).ids
+        try:
+            ids = self._backend.encode(text, add_special_tokens=False).ids
+        except TypeError as error:
+            raise ValueError(
+                f"text contains a lone surrogate ({text[:80]!r}), which is not"
+                " Unicode text; clean it with text.encode('utf-8', 'replace')."
+            ) from error
         # Ids past the end stand for bytes that the vocabulary lacks.
         return [i for i in ids if i < self.vocab_size]
 

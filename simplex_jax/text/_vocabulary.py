@@ -83,7 +83,7 @@ SPECIAL_ID_FIELDS = (
 )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Vocabulary:
     """Hold a tokenizer's tokens, ids, flags and chat templates.
 
@@ -167,6 +167,10 @@ class Vocabulary:
         for flag, field in (("add_bos", "bos_id"), ("add_eos", "eos_id")):
             if getattr(self, flag) and getattr(self, field) is None:
                 raise ValueError(f"{flag}=True needs {field}, which is None; set it.")
+
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        return f"{name}({self.model!r}, pre={self.pre!r}, {self.vocab_size} tokens)"
 
     def _with_control_texts(self, types: np.ndarray) -> np.ndarray:
         # llama.cpp overrides the types of these texts when it loads a file.

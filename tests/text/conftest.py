@@ -2,8 +2,6 @@
 
 import dataclasses
 import io
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,15 +11,7 @@ from simplex_jax.text import Tokenizer, TokenType
 
 
 @pytest.fixture(scope="session")
-def smollm2_gguf() -> Path:
-    path = os.environ.get("SMOLLM2_GGUF")
-    if path is None:
-        pytest.skip("SMOLLM2_GGUF does not name SmolLM2-135M-Instruct's GGUF file")
-    return Path(path)
-
-
-@pytest.fixture(scope="session")
-def smollm2(smollm2_gguf) -> Tokenizer:
+def smollm2_tokenizer(smollm2_gguf) -> Tokenizer:
     return Tokenizer.from_gguf(gguf.read(smollm2_gguf).metadata)
 
 
@@ -92,6 +82,8 @@ def tokenizer_of(request):
     def make(kind: str) -> Tokenizer:
         if kind == "llama":
             return request.getfixturevalue("sentencepiece_tokenizer")
-        return dataclasses.replace(request.getfixturevalue("smollm2"), pre=kind)
+        return dataclasses.replace(
+            request.getfixturevalue("smollm2_tokenizer"), pre=kind
+        )
 
     return make

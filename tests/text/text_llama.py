@@ -1,6 +1,7 @@
 """llama.cpp's tokenizer, through llama-cpp-python's low-level functions."""
 
 from pathlib import Path
+from typing import Any
 
 from simplex_jax import gguf
 from simplex_jax.text import Tokenizer
@@ -18,15 +19,15 @@ class LlamaVocabulary:
     def __init__(self, path: Path) -> None:
         import llama_cpp
 
-        self._library = llama_cpp
-        llama_cpp.llama_log_set(_SILENT, None)
-        parameters = llama_cpp.llama_model_default_params()
+        self._library: Any = llama_cpp
+        self._library.llama_log_set(_SILENT, None)
+        parameters = self._library.llama_model_default_params()
         parameters.vocab_only = True
-        self._model = llama_cpp.llama_model_load_from_file(
+        self._model = self._library.llama_model_load_from_file(
             str(path).encode(), parameters
         )
         assert self._model, f"llama.cpp refuses {path}"
-        self._vocabulary = llama_cpp.llama_model_get_vocab(self._model)
+        self._vocabulary = self._library.llama_model_get_vocab(self._model)
 
     def encode(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
         data = text.encode()

@@ -1,0 +1,3 @@
+"""The ``simplex-jax`` command."""
+
+from ._main import main as main
