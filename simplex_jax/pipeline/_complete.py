@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import jax
 
@@ -17,7 +18,7 @@ def complete(
     seed: int = 0,
     max_new_tokens: int = 64,
     stop: Iterable[str] = (),
-    **sampling: float,
+    **sampling: Any,
 ) -> Iterator[str]:
     """Return the continuation of a prompt as an iterator of pieces of text.
 
@@ -54,5 +55,5 @@ def complete(
         max_new_tokens=max_new_tokens,
         key=jax.random.key(seed),
         stop=stop,
-        **sampling,  # type: ignore[arg-type]
+        **sampling,
     )

@@ -45,6 +45,7 @@ class LlamaCpp:
             ) from error
         self._lib: Any = llama_cpp
         self._model = self._context = None
+        self._context_tokens = 0 if vocab_only else context_tokens
         # Kept on self: llama.cpp calls it for as long as the process lives.
         lib = self._lib
         self._quiet = lib.llama_log_callback(lambda *_: None)
@@ -122,6 +123,12 @@ class LlamaCpp:
 
     def _decode(self, ids: list[int], start: int) -> np.ndarray:
         lib, count = self._lib, len(ids)
+        # llama.cpp aborts the process where a batch is larger than it was told.
+        if not 0 < count <= self._context_tokens - start:
+            raise ValueError(
+                f"{count} tokens at position {start} do not fit "
+                f"context_tokens={self._context_tokens}"
+            )
         batch = lib.llama_batch_init(count, 0, 1)
         try:
             batch.n_tokens = count
@@ -135,7 +142,7 @@ class LlamaCpp:
             if status:
                 raise ValueError(
                     f"llama.cpp could not decode {count} tokens at position {start} "
-                    f"(status {status}); is the context large enough?"
+                    f"(status {status})"
                 )
             pointer = lib.llama_get_logits(self._context)
             flat = np.ctypeslib.as_array(pointer, (count * self.vocab_size,))

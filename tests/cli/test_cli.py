@@ -1,0 +1,155 @@
+"""The command as a user types it, on a small random model with a real vocabulary."""
+
+import json
+
+import jax
+import pytest
+from flax import nnx
+
+from simplex_jax import cli, gguf, models
+from simplex_jax.text import Tokenizer
+
+
+@pytest.fixture(scope="module")
+def source(smollm2_gguf, tmp_path_factory):
+    with gguf.read(smollm2_gguf) as file:
+        tokenizer = Tokenizer.from_gguf(file.metadata)
+    config = models.DecoderConfig(
+        model_type="llama",
+        vocab_size=tokenizer.vocab_size,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        tie_word_embeddings=True,
+    )
+    model = models.Decoder(config, rngs=nnx.Rngs(0))
+    model = jax.tree.map(lambda leaf: leaf * 10 if leaf.ndim > 1 else leaf, model)
+    path = tmp_path_factory.mktemp("cli") / "tiny.gguf"
+    models.save_gguf(model, tokenizer, path, "f32")
+    return path
+
+
+def run(capsys, *words) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(word) for word in words])
+    printed = capsys.readouterr()
+    return stop.value.code, printed.out, printed.err
+
+
+def test_generate_prints_the_prompt_and_its_continuation(capsys, source):
+    words = ("generate", source, "--prompt", "The capital", "--max-new-tokens", 9)
+    status, out, _ = run(capsys, *words)
+    model, tokenizer = models.load(source)
+    ids = tokenizer.encode("The capital", add_special=True)
+    expected = "".join(models.stream(model, tokenizer, ids, max_new_tokens=9))
+    assert status == 0
+    assert out == f"The capital{expected}\n"
+
+
+def test_generate_is_repeatable_by_seed(capsys, source):
+    def text(seed):
+        words = ("generate", source, "--prompt", "a", "--temperature", 1.0)
+        return run(capsys, *words, "--max-new-tokens", 8, "--seed", seed)[1]
+
+    assert text(1) == text(1)
+    assert text(1) != text(2)
+
+
+def test_generate_chat_prints_only_the_answer(capsys, source):
+    words = ("generate", source, "--chat", "--prompt", "Hello", "--system", "Be brief.")
+    status, out, _ = run(capsys, *words, "--max-new-tokens", 4)
+    assert status == 0
+    assert "Hello" not in out
+    assert "<|im_start|>" not in out
+
+
+def test_export_writes_a_file_and_a_modelfile(capsys, source, tmp_path):
+    out_file = tmp_path / "new" / "small.gguf"
+    status, out, _ = run(capsys, "export", source, "--type", "q8_0", "--out", out_file)
+    assert status == 0
+    assert "q8_0" in out
+    with gguf.read(out_file) as file:
+        assert file.metadata["general.file_type"] == gguf.FILE_TYPES["q8_0"]
+        assert file.metadata["general.name"] == "small"
+    modelfile = (tmp_path / "new" / "small.Modelfile").read_text()
+    assert modelfile.startswith("FROM ./small.gguf\n")
+    assert 'PARAMETER stop "<|im_end|>"' in modelfile
+    assert "PARAMETER num_ctx 128" in modelfile
+
+
+def test_verify_prints_a_table_and_writes_json(capsys, source, tmp_path):
+    pytest.importorskip("llama_cpp")
+    report = tmp_path / "report.json"
+    words = ("verify", source, "--greedy-tokens", 3, "--json", report)
+    status, out, _ = run(capsys, *words)
+    assert status == 0
+    assert "verified" in out
+    assert json.loads(report.read_text())["passed"] is True
+
+
+def test_verify_fails_with_status_1(capsys, source, monkeypatch):
+    pytest.importorskip("llama_cpp")
+    monkeypatch.setattr(
+        "simplex_jax.models._gguf.uninterleave", lambda rows, heads: rows
+    )
+    status, out, _ = run(capsys, "verify", source, "--greedy-tokens", 2)
+    assert status == 1
+    assert "not verified" in out
+
+
+def test_inspect_shows_metadata_and_tensors(capsys, source):
+    status, out, _ = run(capsys, "inspect", source)
+    assert status == 0
+    for expected in ("general.architecture", "blk.1.attn_q.weight", "F32"):
+        assert expected in out
+    status, out, _ = run(capsys, "inspect", source, "--json")
+    summary = json.loads(out)
+    assert summary["metadata"]["llama.block_count"] == 2
+    assert {t["name"] for t in summary["tensors"]} >= {"token_embd.weight"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("generate", "nothing-here", "--prompt", "x"), "neither a file, nor a folder"),
+        (("generate", "{source}", "--prompt", "x", "--top-p", 2), "top_p must be in"),
+        (("generate", "{source}", "--prompt", "x", "--system", "y"), "needs chat"),
+        (("generate", "{source}", "--prompt", "word " * 200), "context of 128"),
+        (("export", "{source}", "--out", "x.gguf", "--type", "q9"), "file_type"),
+        (("inspect", "absent.gguf"), "absent.gguf"),
+    ],
+)
+def test_bad_words_give_one_line_and_status_2(capsys, source, words, message):
+    status, out, err = run(capsys, *(str(w).format(source=source) for w in words))
+    assert status == 2
+    assert err.strip().startswith("simplex-jax: error: ")
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_a_truncated_file_is_refused(capsys, source, tmp_path):
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(source.read_bytes()[:100_000])
+    for words in (("inspect", broken), ("generate", broken, "--prompt", "x")):
+        status, _, err = run(capsys, *words)
+        assert status == 2
+        assert "broken.gguf" in err
+
+
+def test_a_model_without_a_template_refuses_chat(capsys, source, tmp_path):
+    import dataclasses
+
+    model, tokenizer = models.load(source)
+    path = tmp_path / "plain.gguf"
+    models.save_gguf(
+        model, dataclasses.replace(tokenizer, chat_template=None), path, "f32"
+    )
+    status, _, err = run(capsys, "generate", path, "--chat", "--prompt", "x")
+    assert status == 2
+    assert "chat_template" in err
+    status, out, _ = run(capsys, "export", path, "--out", tmp_path / "again.gguf")
+    assert status == 0
+    assert "no Modelfile" in out

@@ -1,0 +1,141 @@
+"""verify finds a file that llama.cpp computes alike, and one that it does not."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from simplex_jax import gguf, models, pipeline
+from simplex_jax.pipeline import _verify
+from simplex_jax.text import Tokenizer
+
+pytest.importorskip("llama_cpp")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(smollm2_gguf):
+    with gguf.read(smollm2_gguf) as file:
+        return Tokenizer.from_gguf(file.metadata)
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer):
+    config = models.DecoderConfig(
+        model_type="llama",
+        vocab_size=tokenizer.vocab_size,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+    )
+    model = models.Decoder(config, rngs=nnx.Rngs(0))
+    # Weights of 0.02 would leave every logit near 0 and hide any mistake.
+    return jax.tree.map(lambda leaf: leaf * 5 if leaf.ndim > 1 else leaf, model)
+
+
+@pytest.fixture(scope="module")
+def f32_file(model, tokenizer, tmp_path_factory):
+    path = tmp_path_factory.mktemp("verify") / "model.gguf"
+    models.save_gguf(model, tokenizer, path, "f32")
+    return path
+
+
+def test_a_sound_file_is_verified(f32_file):
+    result = pipeline.verify(f32_file, greedy_tokens=8)
+    assert result.passed, result.problems
+    assert result.file_type == "ALL_F32"
+    assert len(result.checks) == len(pipeline.PROMPTS) + 1
+    for check in result.checks:
+        assert check.ids_equal
+        assert check.max_logit_difference <= 1e-3
+        assert check.greedy_tokens == 8
+    read_back = json.loads(json.dumps(result.to_json()))
+    assert read_back["passed"] is True
+    assert read_back["checks"][0]["prompt"] == pipeline.PROMPTS[0]
+
+
+@pytest.mark.parametrize("file_type", ["f16", "bf16", "q8_0", "q4_0"])
+def test_rounded_files_stay_within_their_bounds(model, tokenizer, tmp_path, file_type):
+    path = tmp_path / "model.gguf"
+    models.save_gguf(model, tokenizer, path, file_type)
+    result = pipeline.verify(path, prompts=pipeline.PROMPTS[:2], greedy_tokens=4)
+    assert result.passed, result.problems
+
+
+def test_unpermuted_rotary_rows_are_found(f32_file, monkeypatch):
+    monkeypatch.setattr(
+        "simplex_jax.models._gguf.uninterleave", lambda rows, heads: rows
+    )
+    result = pipeline.verify(f32_file, prompts=pipeline.PROMPTS[2:4], greedy_tokens=4)
+    assert not result.passed
+    assert any("logits differ" in problem for problem in result.problems)
+
+
+def test_a_tokenizer_that_differs_is_found(f32_file, monkeypatch):
+    real = Tokenizer.from_gguf
+
+    def other_split(metadata):
+        return dataclasses.replace(real(metadata), pre="qwen2")
+
+    monkeypatch.setattr(
+        "simplex_jax.models._gguf.Tokenizer.from_gguf", staticmethod(other_split)
+    )
+    result = pipeline.verify(f32_file, prompts=["one\n\ntwo"], greedy_tokens=2)
+    assert any("token ids differ" in problem for problem in result.problems)
+
+
+def _check(**changes) -> pipeline.PromptCheck:
+    equal = pipeline.PromptCheck(
+        prompt="x",
+        tokens=1,
+        ids_equal=True,
+        max_logit_difference=0.0,
+        mean_kl_nats=0.0,
+        top1_agreement=1.0,
+        greedy_tokens=8,
+        first_difference=None,
+        gap_at_difference=None,
+        text="",
+    )
+    return dataclasses.replace(equal, **changes)
+
+
+def test_nan_logits_are_a_problem():
+    check = _check(max_logit_difference=float("nan"), mean_kl_nats=float("nan"))
+    assert _verify._problems(check, 1e-3)
+    assert _verify._problems(check, None)
+
+
+def test_a_text_that_parts_at_a_clear_choice_is_a_problem():
+    check = _check(first_difference=3, gap_at_difference=0.5)
+    assert any(
+        "part at step 3" in problem for problem in _verify._problems(check, 1e-3)
+    )
+    close = dataclasses.replace(check, gap_at_difference=1e-4)
+    assert not _verify._problems(close, 1e-3)
+
+
+def test_divergence_is_measured_in_nats():
+    p, q = np.array([[0.75, 0.25]]), np.array([[0.5, 0.5]])
+    expected = 0.75 * np.log(1.5) + 0.25 * np.log(0.5)
+    assert _verify._kl(np.log(p) + 3, np.log(q) - 7) == pytest.approx([expected])
+
+
+def test_arguments_are_checked(f32_file, tmp_path):
+    with pytest.raises(ValueError, match="greedy_tokens must be >= 1, got 0"):
+        pipeline.verify(f32_file, greedy_tokens=0)
+    with pytest.raises(ValueError, match="does not load"):
+        pipeline.LlamaCpp(tmp_path / "absent.gguf")
+    with (
+        pipeline.LlamaCpp(f32_file, context_tokens=8) as reference,
+        pytest.raises(
+            ValueError, match="9 tokens at position 0 do not fit context_tokens=8"
+        ),
+    ):
+        reference.logits([1] * 9)
