@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from jinja2.utils import Namespace
@@ -11,9 +12,10 @@ from jinja2.utils import Namespace
 # A unit is about a nanosecond: one character made, or a share of one step.
 BASE_UNITS = 1 << 24
 STEP_UNITS = 128
-NODE_UNITS = 16
+NODE_UNITS = 32
 UNITS_PER_INPUT_CHARACTER = 64
 _MAX_DEPTH = 64
+_TOO_MUCH = "it does too much work or makes too much text"
 
 
 class BudgetExceeded(Exception):
@@ -41,7 +43,7 @@ class Budget:
         """
         self._units -= units
         if self._units < 0:
-            raise BudgetExceeded("it does too much work or makes too much text")
+            raise BudgetExceeded(_TOO_MUCH)
 
     def spend_value(self, value: Any, *, indent: int = 0) -> None:
         """Spend the size of a value as it would be written out.
@@ -53,27 +55,32 @@ class Budget:
         Raises:
             BudgetExceeded: The value is too large or nested too deep.
         """
-        if not isinstance(value, Namespace):
-            self._spend_tree(value, 0, indent)
-
-    def _spend_tree(self, value: Any, depth: int, indent: int) -> None:
+        if isinstance(value, Namespace):
+            return
         # Shared parts count once per place where they stand: a list that holds
         # itself twice, forty times over, is small in memory and huge in print.
-        if isinstance(value, str | bytes):
-            self.spend(NODE_UNITS + len(value))
-            return
-        self.spend(NODE_UNITS + indent * depth)
-        if depth > _MAX_DEPTH:
-            raise BudgetExceeded("it nests lists or mappings too deep")
-        if isinstance(value, Mapping):
-            for key, item in value.items():
-                self._spend_tree(key, depth + 1, indent)
-                self._spend_tree(item, depth + 1, indent)
-        elif isinstance(value, list | tuple | set | frozenset):
-            for item in value:
-                self._spend_tree(item, depth + 1, indent)
-        elif isinstance(value, Namespace):
-            raise BudgetExceeded("it puts a namespace into a list or mapping")
+        levels: list[Iterator[Any]] = [iter((value,))]
+        while levels:
+            for item in levels[-1]:
+                units = NODE_UNITS + indent * (len(levels) - 1)
+                if isinstance(item, str | bytes):
+                    units += len(item)
+                self._units -= units
+                if self._units < 0:
+                    raise BudgetExceeded(_TOO_MUCH)
+                if isinstance(item, Mapping):
+                    levels.append(chain.from_iterable(item.items()))
+                elif isinstance(item, list | tuple | set | frozenset):
+                    levels.append(iter(item))
+                elif isinstance(item, Namespace):
+                    raise BudgetExceeded("it puts a namespace into a list or mapping")
+                else:
+                    continue
+                break
+            else:
+                levels.pop()
+            if len(levels) > _MAX_DEPTH:
+                raise BudgetExceeded("it nests lists or mappings too deep")
 
 
 CURRENT: contextvars.ContextVar[Budget] = contextvars.ContextVar("template_budget")

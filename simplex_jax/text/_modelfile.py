@@ -50,7 +50,7 @@ def modelfile(
     tokenizer: Vocabulary,
     gguf_name: str,
     *,
-    parameters: Mapping[str, float | str | list[str]] | None = None,
+    parameters: Mapping[str, int | float | str | list[str]] | None = None,
     system: str | None = None,
 ) -> str:
     """Write an Ollama Modelfile.

@@ -191,11 +191,9 @@ def _check_format(template: str) -> None:
         raise SecurityError("a % format may not pad by 1000 characters or by '*'")
 
 
-def _format(value: str, *args: Any, **kwargs: Any) -> str:
-    _check_format(value)
-    for arg in (*args, *kwargs.values()):
-        _spend_text(arg)
-    return value % (kwargs or args)
+def _format(value: Any, *args: Any, **kwargs: Any) -> str:
+    _check_format(str(value))
+    return str(value) % (kwargs or args)
 
 
 def _tojson(
@@ -218,11 +216,12 @@ def _tojson(
     )
 
 
-def _raise_exception(message: str) -> NoReturn:
+def _raise_exception(message: Any) -> NoReturn:
     raise TemplateError(str(_spend_text(message)))
 
 
-def _strftime_now(format: str) -> str:
+def _strftime_now(format: Any) -> str:
+    format = str(_spend_text(format))
     if len(format) > 100 or re.search(r"%[-_0^#+]*\d", format):
         raise SecurityError("strftime_now takes a short format without widths")
     return datetime.now().strftime(format)
@@ -354,7 +353,7 @@ def _make_environment() -> _Environment:
         for name in _STRUCTURAL_FILTERS | _TEXT_FILTERS
     }
     environment.filters["tojson"] = _metered_filter("tojson", _tojson)
-    environment.filters["format"] = _format
+    environment.filters["format"] = _metered_filter("format", _format)
     # Jinja's return a string class whose methods would escape the meter.
     environment.filters["safe"] = _metered_filter("safe", str)
     environment.filters["e"] = environment.filters["escape"] = _metered_filter(

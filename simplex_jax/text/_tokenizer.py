@@ -7,12 +7,11 @@ import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from tokenizers import Tokenizer as Backend
 
 from ._backend import byte_level_backend, sentencepiece_backend
-from ._bos import mute_bos
 from ._chat import Message, render_chat
 from ._hf_read import read_folder
 from ._hf_write import write_folder
@@ -273,33 +272,17 @@ class Tokenizer(Vocabulary):
         wanted = self.add_bos or start > 0
         return [self.bos_id] * wanted + ids[start:]
 
-    def gguf_metadata(
-        self, *, template_bos: Literal["emit", "mute"] = "emit"
-    ) -> dict[str, Any]:
+    def gguf_metadata(self) -> dict[str, Any]:
         """Give the ``tokenizer.*`` keys for a GGUF file.
 
-        Where ``add_bos`` is set and the template writes BOS too, llama-server
-        drops the template's and llama-cpp-python adds none to a chat, so the
-        template is best left alone. ``"mute"`` is for programs that render the
-        template and add BOS to the result.
-
-        Args:
-            template_bos: Whether such a template is written as it is
-                (``"emit"``) or with its BOS silenced (``"mute"``).
+        A template that writes BOS stays as it is even where ``add_bos`` is set:
+        llama-cpp-python adds no BOS to a rendered chat and llama-server drops the
+        second one, so raw text and chats both begin with exactly one.
 
         Returns:
             Keys to values for ``simplex_jax.gguf.write``.
-
-        Raises:
-            ValueError: The template spells BOS out and cannot be muted.
         """
-        if template_bos not in ("emit", "mute"):
-            raise ValueError(
-                f"template_bos={template_bos!r} is not known; use 'emit' or 'mute'."
-            )
-        return metadata_from_vocabulary(
-            mute_bos(self) if template_bos == "mute" else self
-        )
+        return metadata_from_vocabulary(self)
 
     def save_hf(self, folder: str | os.PathLike[str]) -> None:
         """Write ``tokenizer.json`` and its companions for transformers.

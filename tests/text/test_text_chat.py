@@ -5,7 +5,7 @@ import datetime
 
 import pytest
 from text_llama import LlamaVocabulary, write_vocabulary
-from text_templates import CHATML, GEMMA, LLAMA3, REPRESENTABLE, THINKING
+from text_templates import CHATML, GEMMA, LLAMA3, REPRESENTABLE
 from text_vocabularies import byte_level_tokenizer
 
 from simplex_jax.text import ChatTemplateError, Tokenizer
@@ -145,30 +145,6 @@ def test_at_most_one_bos(add_bos, template):
 def test_conversation_without_bos():
     tokenizer = byte_level_tokenizer(chat_template=CHATML, bos_id=None)
     assert tokenizer.decode(tokenizer.encode_chat(TALK)) == _render(CHATML)
-
-
-@pytest.mark.parametrize("template", [LLAMA3, GEMMA, "\n " + LLAMA3, THINKING])
-def test_muted_template_differs_in_bos_alone(template):
-    tokenizer = byte_level_tokenizer(chat_template=template, add_bos=True)
-    muted = Tokenizer.from_gguf(tokenizer.gguf_metadata(template_bos="mute"))
-    expected = tokenizer.apply_chat_template(TALK).removeprefix("<bos>")
-    assert muted.apply_chat_template(TALK) == expected
-    again = muted.gguf_metadata(template_bos="mute")
-    assert again["tokenizer.chat_template"] == muted.chat_template
-
-
-def test_only_a_second_bos_is_muted():
-    tokenizer = byte_level_tokenizer(chat_template=LLAMA3)
-    metadata = tokenizer.gguf_metadata(template_bos="mute")
-    assert metadata["tokenizer.chat_template"] == LLAMA3
-
-
-def test_spelled_out_bos_cannot_be_muted():
-    tokenizer = byte_level_tokenizer(chat_template="<bos>" + CHATML, add_bos=True)
-    with pytest.raises(ValueError, match="as literal text"):
-        tokenizer.gguf_metadata(template_bos="mute")
-    with pytest.raises((ValueError, TypeError), match="template_bos"):
-        tokenizer.gguf_metadata(template_bos="drop")  # pyright: ignore
 
 
 @pytest.mark.parametrize("add_bos", [False, True])
