@@ -1,5 +1,6 @@
 """Run the decoder over new tokens with the keys and values of the earlier ones."""
 
+import operator
 from typing import NamedTuple
 
 import jax
@@ -20,7 +21,7 @@ class Cache(NamedTuple):
     without a gap.
 
     Args:
-      layers: one ``LayerCache`` (B, K, S, H) a layer.
+      layers: one ``LayerCache`` a layer.
       filled: (B, S).
       used: number of slots written so far, by any row.
       lengths: (B,) tokens of each row so far: the next token's position.
@@ -45,9 +46,12 @@ def empty_cache(model: Decoder, batch: int, slots: int) -> Cache:
     """
     config = model.config
     dtype = model.embed_tokens.embedding.dtype
-    shape = (batch, config.num_key_value_heads, slots, config.head_width)
+    heads, width = config.num_key_value_heads, config.head_width
     layers = tuple(
-        LayerCache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+        LayerCache(
+            jnp.zeros((batch, heads, width, slots), dtype),
+            jnp.zeros((batch, heads, slots, width), dtype),
+        )
         for _ in range(config.num_hidden_layers)
     )
     return Cache(
@@ -73,7 +77,7 @@ def unstack_layers(model: Decoder) -> list[nnx.State]:
     """
     state = nnx.state(model.layers)
     depth = model.config.num_hidden_layers
-    return [jax.tree.map(lambda leaf: leaf[i], state) for i in range(depth)]
+    return [jax.tree.map(operator.itemgetter(i), state) for i in range(depth)]
 
 
 def extend(
@@ -99,7 +103,7 @@ def extend(
     width = tokens.shape[1]
     offsets = jnp.cumsum(real, axis=1) - 1
     positions = jnp.maximum(cache.lengths[:, None] + offsets, 0)
-    filled = jax.lax.dynamic_update_slice(cache.filled, real, (0, cache.used))
+    filled = jax.lax.dynamic_update_slice_in_dim(cache.filled, real, cache.used, axis=1)
     slots = jnp.arange(filled.shape[1])
     causal = slots[None, :] <= cache.used + jnp.arange(width)[:, None]
     mask = filled[:, None, :] & causal[None]
@@ -115,7 +119,8 @@ def extend(
         caches = jax.tree.map(lambda *leaves: jnp.stack(leaves), *cache.layers)
         x, caches = jax.lax.scan(lambda x, xs: block(x, *xs), x, (stacked, caches))
         layers = tuple(
-            jax.tree.map(lambda leaf: leaf[i], caches) for i in range(len(cache.layers))
+            jax.tree.map(operator.itemgetter(i), caches)
+            for i in range(len(cache.layers))
         )
     else:
         written = []

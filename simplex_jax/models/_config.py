@@ -12,6 +12,27 @@ ARCHITECTURES = {
 }
 """``model_type`` to HF class name; GGUF's ``general.architecture`` is the key."""
 
+_NEVER_NONE = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "max_position_embeddings",
+    "rms_norm_eps",
+    "rope_theta",
+)
+_COUNTS = (*_NEVER_NONE[:-2], "num_key_value_heads", "head_dim")
+_ROPE_NUMBERS = (
+    "rope_theta",
+    "factor",
+    "original_max_position_embeddings",
+    "low_freq_factor",
+    "high_freq_factor",
+    "beta_fast",
+    "beta_slow",
+    "attention_factor",
+)
 _SCALINGS = ("linear", "llama3", "yarn", "divisors")
 
 
@@ -166,7 +187,7 @@ def config_from_hf(raw: Mapping[str, Any]) -> DecoderConfig:
         activation), all of them named at once.
     """
     kind = raw.get("model_type")
-    if kind not in ARCHITECTURES:
+    if not isinstance(kind, str) or kind not in ARCHITECTURES:
         raise ValueError(
             f"model_type {kind!r} is not supported; supported: "
             f"{', '.join(ARCHITECTURES)}"
@@ -180,15 +201,17 @@ def config_from_hf(raw: Mapping[str, Any]) -> DecoderConfig:
         problems.append(f"hidden_act={raw['hidden_act']!r} (only silu)")
     if raw.get("use_sliding_window"):
         problems.append("use_sliding_window=true")
-    required = [
-        "vocab_size",
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-    ]
+    required = _NEVER_NONE[:5]
     problems += [f"missing key {name!r}" for name in required if name not in raw]
-    rope = dict(raw.get("rope_parameters") or raw.get("rope_scaling") or {})
+    problems += _wrong_kinds(raw, _COUNTS, int)
+    problems += _wrong_kinds(raw, ("rms_norm_eps", "rope_theta"), (int, float))
+    rope: dict[str, Any] = {}
+    for name in ("rope_scaling", "rope_parameters"):
+        if isinstance(raw.get(name) or {}, Mapping):
+            rope = dict(raw.get(name) or rope)
+        else:
+            problems.append(f"{name}={raw[name]!r} (expected an object)")
+    problems += _wrong_kinds(rope, _ROPE_NUMBERS, (int, float))
     kind_of_rope = rope.get("rope_type", rope.get("type", "default"))
     if kind_of_rope not in ("default", "linear", "llama3", "yarn"):
         problems.append(f"rope_type={kind_of_rope!r} (default, linear, llama3, yarn)")
@@ -207,15 +230,20 @@ def config_from_hf(raw: Mapping[str, Any]) -> DecoderConfig:
         trained = None
         if kind_of_rope != "linear":
             trained = rope.get("original_max_position_embeddings") or context
+        factor = rope.get("factor")
+        if factor is None:
+            # As transformers does for yarn.
+            factor = context / trained if trained else 1.0
+        attention = rope.get("attention_factor")
         scaling = RopeScaling(
             rope_type=kind_of_rope,
-            factor=float(rope.get("factor", 1.0)),
+            factor=float(factor),
             original_max_position_embeddings=trained,
             low_freq_factor=float(rope.get("low_freq_factor", 1.0)),
             high_freq_factor=float(rope.get("high_freq_factor", 4.0)),
             beta_fast=float(rope.get("beta_fast") or 32.0),
             beta_slow=float(rope.get("beta_slow") or 1.0),
-            attention_factor=rope.get("attention_factor"),
+            attention_factor=None if attention is None else float(attention),
         )
     heads = raw["num_attention_heads"]
     # Where config.json leaves head_dim out, HF's Qwen3 takes 128, not hidden / heads.
@@ -235,6 +263,16 @@ def config_from_hf(raw: Mapping[str, Any]) -> DecoderConfig:
         max_position_embeddings=context,
         tie_word_embeddings=bool(raw.get("tie_word_embeddings", False)),
     )
+
+
+def _wrong_kinds(raw: Mapping[str, Any], names, kinds) -> list[str]:
+    """Describe the values that are no numbers; None stands for a default."""
+    good = {name: isinstance(raw.get(name, 0), kinds) for name in names}
+    return [
+        f"{name}={raw[name]!r} (expected a number)"
+        for name in names
+        if not (good[name] or (raw[name] is None and name not in _NEVER_NONE))
+    ]
 
 
 def config_to_hf(config: DecoderConfig) -> dict[str, Any]:

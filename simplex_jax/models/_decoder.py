@@ -33,7 +33,8 @@ class Embedding(nnx.Module):
 
     def __call__(self, tokens: Tokens) -> Float[Array, "B T D"]:
         """Return one row a token; an id outside the table gives the nearest row."""
-        return self.embedding[...].at[tokens].get(mode="clip")
+        # Indexing alone would count negative ids from the end.
+        return self.embedding[...].at[jnp.maximum(tokens, 0)].get(mode="clip")
 
 
 class Decoder(nnx.Module):

@@ -7,13 +7,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from .._typing import PRNGKey
 from ..text import Tokenizer
 from ._cache import Cache, empty_cache, extend, unstack_layers
 from ._decoder import Decoder
+from ._layers import wide
 from ._sample import Sampling, choose
 
 _STREAM_BLOCK = 8
@@ -36,8 +37,9 @@ class Generated(NamedTuple):
 
 
 class _State(NamedTuple):
+    # The newest token of ``out`` is not in the cache yet, so that the last one of all
+    # never runs through the model.
     cache: Cache
-    logits: Float[Array, "B V"]
     seen: Bool[Array, "B V"]
     done: Bool[Array, " B"]
     step: Int[Array, ""]
@@ -84,10 +86,13 @@ def generate(
         an argument is out of range.
     """
     sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p)
-    state = _start(model, tokens, lengths, max_new_tokens, key, sampling, chunk_tokens)
-    return _advance(
-        model, unstack_jit(model), state, max_new_tokens, key, sampling, stop_ids
-    ).out
+    key, stops = _key_and_stops(key, stop_ids, sampling)
+    state = _start(
+        model, tokens, lengths, max_new_tokens, key, stops, sampling, chunk_tokens
+    )
+    target = jnp.int32(max_new_tokens)
+    layers = unstack_jit(model)
+    return _decode(model, layers, state, target, key, stops, sampling=sampling).out
 
 
 def stream(
@@ -130,17 +135,21 @@ def stream(
     stops = [text for text in stop if text]
     sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p)
     tokens = np.asarray([prompt_ids], np.int32)
-    state = _start(model, tokens, None, max_new_tokens, key, sampling, chunk_tokens)
+    key, ends = _key_and_stops(key, tokenizer.eog_ids, sampling)
+    state = _start(
+        model, tokens, None, max_new_tokens, key, ends, sampling, chunk_tokens
+    )
     unstacked = unstack_jit(model)
-    sent = 0
+    sent = target = 0
     while True:
-        target = min(int(state.step) + _STREAM_BLOCK, max_new_tokens)
-        state = _advance(
-            model, unstacked, state, target, key, sampling, tokenizer.eog_ids
+        target = min(target + _STREAM_BLOCK, max_new_tokens)
+        state = _decode(
+            model, unstacked, state, jnp.int32(target), key, ends, sampling=sampling
         )
         ids = [int(t) for t in state.out.tokens[0, : int(state.out.lengths[0])]]
-        finished = bool(state.done[0]) or int(state.step) >= max_new_tokens
-        text = tokenizer.decode([i for i in ids if i not in tokenizer.eog_ids])
+        finished = bool(state.done[0]) or target >= max_new_tokens
+        shown = [i for i in ids if i not in tokenizer.eog_ids]
+        text = tokenizer.decode(shown, text_start=False)
         cut = min((at for s in stops if (at := text.find(s)) >= 0), default=-1)
         if cut >= 0:
             yield text[sent:cut]
@@ -165,12 +174,24 @@ def _settled(text: str, stops: list[str]) -> int:
     return end
 
 
+def _key_and_stops(
+    key: PRNGKey | None, stop_ids: Iterable[int], sampling: Sampling
+) -> tuple[PRNGKey, Int[Array, " stops"]]:
+    if sampling.temperature > 0 and key is None:
+        raise ValueError(
+            f"temperature={sampling.temperature} needs a key: key=jax.random.key(0)"
+        )
+    stops = jnp.asarray(sorted(stop_ids) or [-1], jnp.int32)
+    return jax.random.key(0) if key is None else key, stops
+
+
 def _start(
     model: Decoder,
     tokens,
     lengths,
     max_new_tokens: int,
-    key: PRNGKey | None,
+    key: PRNGKey,
+    stops: Int[Array, " stops"],
     sampling: Sampling,
     chunk_tokens: int,
 ) -> _State:
@@ -187,16 +208,12 @@ def _start(
             f"{width} prompt tokens and max_new_tokens={max_new_tokens} exceed the "
             f"model's context of {context}; shorten the prompt or ask for fewer tokens"
         )
-    if sampling.temperature > 0 and key is None:
-        raise ValueError(
-            f"temperature={sampling.temperature} needs a key: key=jax.random.key(0)"
-        )
     if lengths is None:
         lengths = jnp.full(batch, width, jnp.int32)
     lengths = jnp.asarray(lengths, jnp.int32)
     if lengths.shape != (batch,):
         raise ValueError(f"lengths must have shape ({batch},), got {lengths.shape}")
-    if not isinstance(lengths, jax.core.Tracer) and not bool(
+    if not isinstance(lengths, Tracer) and not bool(
         jnp.all((lengths >= 1) & (lengths <= width))
     ):
         raise ValueError(f"lengths must be in [1, {width}], got {lengths}")
@@ -215,15 +232,15 @@ def _start(
     out = Generated(
         jnp.zeros((batch, max_new_tokens), jnp.int32),
         jnp.zeros(batch, jnp.int32),
-        jnp.zeros((batch, max_new_tokens), jnp.float32),
+        jnp.zeros((batch, max_new_tokens), wide(last.dtype)),
     )
-    logits = model.logits(last[:, None])[:, 0]
     # Only the repetition penalty looks at it: without one, it stays empty.
     vocab = model.config.vocab_size if sampling.repetition_penalty != 1 else 0
     seen = jnp.zeros((batch, vocab), bool)
     rows = jnp.arange(batch)[:, None]
     seen = seen.at[rows, jnp.where(real, tokens, vocab)].set(True, mode="drop")
-    return _State(cache, logits, seen, jnp.zeros(batch, bool), jnp.int32(0), out)
+    state = _State(cache, seen, jnp.zeros(batch, bool), jnp.int32(0), out)
+    return _first(model, last, state, key, stops, sampling=sampling)
 
 
 @functools.partial(jax.jit, donate_argnames=("last", "cache"))
@@ -235,21 +252,9 @@ def _prefill(model, tokens, lengths, at, last, cache):
     return jnp.where(jnp.any(ends_here, axis=1)[:, None], picked, last), cache
 
 
-def _advance(
-    model: Decoder,
-    unstacked: list[nnx.State],
-    state: _State,
-    target: int,
-    key: PRNGKey | None,
-    sampling: Sampling,
-    stop_ids: Iterable[int],
-) -> _State:
-    if key is None:
-        key = jax.random.key(0)
-    stops = jnp.asarray(sorted(stop_ids) or [-1], jnp.int32)
-    return _decode(
-        model, unstacked, state, jnp.int32(target), key, stops, sampling=sampling
-    )
+@functools.partial(jax.jit, static_argnames="sampling", donate_argnames="state")
+def _first(model, hidden, state, key, stops, *, sampling):
+    return _append(model.logits(hidden[:, None]), state, key, stops, sampling)
 
 
 @functools.partial(jax.jit, static_argnames="sampling", donate_argnames="state")
@@ -258,23 +263,32 @@ def _decode(model, unstacked, state, target, key, stops, *, sampling):
         return (state.step < target) & ~jnp.all(state.done)
 
     def step(state):
-        cache, logits, seen, done, at, out = state
-        token = choose(logits, seen, key, at, sampling).astype(jnp.int32)
-        chosen = jnp.take_along_axis(logits, token[:, None], axis=1)[:, 0]
-        logprob = chosen - jax.nn.logsumexp(logits, axis=-1)
-        live = ~done
-        out = Generated(
-            out.tokens.at[:, at].set(jnp.where(live, token, 0)),
-            out.lengths + live,
-            out.logprobs.at[:, at].set(jnp.where(live, logprob, 0)),
-        )
-        done = done | jnp.any(token[:, None] == stops[None, :], axis=1)
-        rows = jnp.arange(token.shape[0])
-        seen = seen.at[rows, token].set(True, mode="drop")
-        hidden, cache = extend(model, token[:, None], live[:, None], cache, unstacked)
-        return _State(cache, model.logits(hidden)[:, 0], seen, done, at + 1, out)
+        token = state.out.tokens[:, state.step - 1, None]
+        live = ~state.done[:, None]
+        hidden, cache = extend(model, token, live, state.cache, unstacked)
+        state = state._replace(cache=cache)
+        return _append(model.logits(hidden), state, key, stops, sampling)
 
     return jax.lax.while_loop(running, step, state)
+
+
+def _append(logits, state: _State, key, stops, sampling: Sampling) -> _State:
+    """Choose each row's next token and write it down."""
+    logits = logits[:, 0]
+    cache, seen, done, at, out = state
+    token = choose(logits, seen, key, at, sampling).astype(jnp.int32)
+    chosen = jnp.take_along_axis(logits, token[:, None], axis=1)[:, 0]
+    logprob = chosen - jax.nn.logsumexp(logits, axis=-1)
+    live = ~done
+    out = Generated(
+        out.tokens.at[:, at].set(jnp.where(live, token, 0)),
+        out.lengths + live,
+        out.logprobs.at[:, at].set(jnp.where(live, logprob, 0)),
+    )
+    done = done | jnp.any(token[:, None] == stops[None, :], axis=1)
+    rows = jnp.arange(token.shape[0])
+    seen = seen.at[rows, token].set(True, mode="drop")
+    return _State(cache, seen, done, at + 1, out)
 
 
 unstack_jit = jax.jit(unstack_layers)

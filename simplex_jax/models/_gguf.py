@@ -265,6 +265,12 @@ def config_to_gguf(config: DecoderConfig) -> dict[str, gguf.MetadataValue]:
     if scaling is not None and scaling.rope_type == "yarn":
         trained = scaling.original_max_position_embeddings
         assert trained is not None
+        if (scaling.beta_fast, scaling.beta_slow) != (32.0, 1.0):
+            raise ValueError(
+                f"rope scaling with beta_fast={scaling.beta_fast}, beta_slow="
+                f"{scaling.beta_slow}: llama.cpp runs {config.model_type} with 32 and "
+                "1, whatever the file says"
+            )
         keys["rope.scaling.original_context_length"] = u32(trained)
         keys["rope.scaling.yarn_beta_fast"] = f32(scaling.beta_fast)
         keys["rope.scaling.yarn_beta_slow"] = f32(scaling.beta_slow)
@@ -302,7 +308,12 @@ def _scaling_from_gguf(
     relative = number("rope.scaling.attn_factor", 1.0)
     attention = None
     if relative != 1:
-        attention = _shortest_float(relative * yarn_attention_factor(factor))
+        default = yarn_attention_factor(factor)
+        attention = relative * default
+        # The file holds a rounded quotient; a short number that gives it is meant.
+        short = float(f"{attention:.6g}")
+        if np.float32(short / default) == np.float32(relative):
+            attention = short
     return RopeScaling(
         "yarn",
         factor,
@@ -337,15 +348,15 @@ def _number(
     if isinstance(value, np.ndarray) and value.size and (value == value[0]).all():
         # One entry a layer, all alike, is the same as one number.
         value = value[0]
-    if isinstance(value, bool) or not isinstance(
-        value, int | float | np.integer | np.floating
-    ):
+    array = np.asarray(value)
+    if array.ndim or array.dtype.kind not in "iuf":
         problem = "is missing" if value is None else f"is {type(value).__name__}"
         raise ValueError(f"{path}: metadata key {key} {problem}; expected a number")
-    return _shortest_float(value) if isinstance(value, np.float32) else float(value)
+    number = float(array)
+    return _shortest_float(number) if array.dtype == np.float32 else number
 
 
-def _shortest_float(value: float | np.floating) -> float:
+def _shortest_float(value: float) -> float:
     # float32 1e-5 read back as a Python float is 9.999999747378752e-06.
     return float(str(np.float32(value)))
 

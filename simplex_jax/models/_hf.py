@@ -49,8 +49,14 @@ def load_hf(
     """
     folder = Path(folder)
     config = config_from_hf(_read_json(folder / "config.json"))
-    model = abstract_decoder(config, dtype=dtype, remat=remat)
     shapes, files = _index_tensors(folder)
+    if config.num_hidden_layers > len(shapes):
+        # Refused here, before a list of that many tensors is made.
+        raise ValueError(
+            f"{folder}: num_hidden_layers is {config.num_hidden_layers}, but there are "
+            f"{len(shapes)} tensors"
+        )
+    model = abstract_decoder(config, dtype=dtype, remat=remat)
     tensors = outside_tensors(model)
     expected = {t.hf_name: t.shape for t in tensors}
     ignored = {"lm_head.weight"} if config.tie_word_embeddings else set()
@@ -127,11 +133,13 @@ def _index_tensors(
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, Path]]:
     index = folder / _INDEX
     if index.exists():
-        weight_map = _read_json(index).get("weight_map", {})
-        names = sorted(set(weight_map.values()))
+        weight_map = _read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise ValueError(f"{index}: weight_map must be an object of file names")
+        names = sorted({str(name) for name in weight_map.values()})
         for name in names:
             # The index comes from outside: it must not lead out of the folder.
-            if Path(name).name != name:
+            if Path(name).name != name or name in ("", ".."):
                 raise ValueError(f"{index}: shard {name!r} is not a plain file name")
     else:
         names = ["model.safetensors"]

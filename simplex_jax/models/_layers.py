@@ -99,9 +99,12 @@ def _like(vector: Array, x: Array) -> Array:
 
 
 class LayerCache(NamedTuple):
-    """Keys and values of one layer, (B, K, S, H) each."""
+    """Keys (B, K, H, S) and values (B, K, S, H) of one layer.
 
-    keys: Float[Array, "B K S H"]
+    Both lie as attention's two products read them: decoding transposes neither.
+    """
+
+    keys: Float[Array, "B K H S"]
     values: Float[Array, "B K S H"]
 
 
@@ -125,17 +128,17 @@ def attend(
     """
     b, t, n, h = q.shape
     groups = k.shape[1]
-    q = q.reshape(b, t, groups, n // groups, h)
+    q = q.reshape(b, t, groups, n // groups, h).transpose(0, 2, 3, 1, 4)
     dtype = wide(q.dtype)
-    scores = jnp.einsum("btkgh,bksh->bkgts", q, k, preferred_element_type=dtype)
+    scores = jnp.einsum("bkgth,bksh->bkgts", q, k, preferred_element_type=dtype)
     allowed = mask[:, None, None]
     scores = jnp.where(allowed, scores * h**-0.5, jnp.finfo(dtype).min)
     top = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
     weights = jnp.where(allowed, jnp.exp(scores - top), 0)
     total = jnp.sum(weights, axis=-1, keepdims=True)
     weights = (weights / jnp.where(total == 0, 1, total)).astype(v.dtype)
-    out = jnp.einsum("bkgts,bksh->btkgh", weights, v)
-    return out.reshape(b, t, n, h)
+    out = jnp.einsum("bkgts,bksh->bkgth", weights, v)
+    return out.transpose(0, 3, 1, 2, 4).reshape(b, t, n, h)
 
 
 class Attention(nnx.Module):
@@ -208,12 +211,12 @@ class Attention(nnx.Module):
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         q, k = apply_rope(q, rope), apply_rope(k, rope)
-        k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
+        k, v = k.transpose(0, 2, 3, 1), v.swapaxes(1, 2)
         if cache is not None:
-            k = jax.lax.dynamic_update_slice_in_dim(cache.keys, k, slot, axis=2)
+            k = jax.lax.dynamic_update_slice_in_dim(cache.keys, k, slot, axis=3)
             v = jax.lax.dynamic_update_slice_in_dim(cache.values, v, slot, axis=2)
             cache = LayerCache(k, v)
-        out = attend(q, k, v, mask).reshape(b, t, -1)
+        out = attend(q, k.swapaxes(2, 3), v, mask).reshape(b, t, -1)
         return self.o_proj(out, key=fold(key, 3)), cache
 
 

@@ -82,6 +82,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "llama", {**_YARN, "attention_factor": 1.3}, tie_word_embeddings=False
     ),
     "qwen2-tied": _row("qwen2", tie_word_embeddings=True),
+    "qwen2-yarn": _row("qwen2", _YARN, tie_word_embeddings=True),
     "qwen2-yarn-betas": _row(
         "qwen2", {**_YARN, "beta_fast": 16.0, "beta_slow": 2.0}, rms_norm_eps=1e-6
     ),
@@ -93,6 +94,9 @@ ROWS: dict[str, dict[str, Any]] = {
         head_dim=32,
     ),
 }
+
+# llama.cpp reads no rotation counts for these architectures.
+GGUF_ROWS = [name for name in ROWS if not name.endswith("-betas")]
 
 TINY: dict[str, DecoderConfig] = {
     kind: DecoderConfig(
@@ -169,7 +173,8 @@ def randomise(model: Decoder, seed: int = 0) -> Decoder:
 
 def make(config: DecoderConfig, seed: int = 0, **options) -> Decoder:
     """Return a random decoder of this library."""
-    return randomise(Decoder(config, rngs=nnx.Rngs(0), **options), seed)
+    shapes = jax.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0), **options))
+    return randomise(shapes, seed)
 
 
 def row_config(name: str) -> DecoderConfig:

@@ -1,5 +1,6 @@
 """The decoder computes what transformers computes."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -44,13 +45,14 @@ def test_logits_equal_those_of_transformers_for_every_batch(
     assert gap(ours, theirs, segments == 1) <= TOLERANCE
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen2-tied", "qwen3"])
+@pytest.mark.parametrize("name", ["qwen2-tied", "qwen3"])
 def test_bfloat16_model_stays_close_to_float32(name, made_by_transformers):
     _, folder = made_by_transformers(name)
     exact, _ = models.load(folder)
     rounded, _ = models.load(folder, dtype=jnp.bfloat16)
     tokens, _, segments = prompts()
-    assert rounded.hidden(jnp.asarray(tokens)).dtype == jnp.bfloat16
+    hidden = jax.eval_shape(rounded.hidden, jnp.asarray(tokens))
+    assert hidden.dtype == jnp.bfloat16
     ours = logits(rounded, tokens, segments)
     assert ours.dtype == jnp.float32
     difference = np.asarray(ours - logits(exact, tokens, segments))[segments == 1]

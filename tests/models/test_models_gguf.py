@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from models_helpers import (
-    ROWS,
+    GGUF_ROWS,
     TINY,
     assert_same_parameters,
     make,
@@ -43,7 +43,7 @@ def plain(tokenizer, tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", GGUF_ROWS)
 def test_float32_file_gives_back_every_number_and_the_configuration(
     name, tokenizer, tmp_path
 ):
@@ -257,6 +257,13 @@ def test_llama3_scaling_of_another_architecture_is_refused(tmp_path):
     with pytest.raises(ValueError, match="'llama3' on qwen2"):
         models.save_gguf(make(config), tokenizer, tmp_path / "m.gguf")
     assert not (tmp_path / "m.gguf").exists()
+
+
+def test_yarn_rotation_counts_that_llama_cpp_ignores_are_refused(tokenizer, tmp_path):
+    model = make(row_config("qwen2-yarn-betas"))
+    with pytest.raises(ValueError, match="beta_fast=16.0, beta_slow=2.0"):
+        models.save_gguf(model, tokenizer, tmp_path / "m.gguf", "f32")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_non_finite_weight_is_refused_by_name(tokenizer, tmp_path):

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models_helpers import ROWS, gap, logits, make, prompts, row_config
+from models_helpers import GGUF_ROWS, gap, logits, make, prompts, row_config
 
 from simplex_jax import models
 
@@ -17,7 +17,7 @@ TOLERANCE = 1e-3
 NEAR_TIE = 5e-4
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", GGUF_ROWS)
 def test_exported_model_gives_llama_cpp_the_same_logits(name, tokenizer, tmp_path):
     model = make(row_config(name))
     path = tmp_path / "model.gguf"
@@ -32,7 +32,14 @@ def test_exported_model_gives_llama_cpp_the_same_logits(name, tokenizer, tmp_pat
             assert gap(ours[row, :length], theirs) <= TOLERANCE
 
 
-@pytest.mark.parametrize("name", ["llama3", "qwen2-tied", "qwen3"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "llama3",
+        pytest.param("qwen2-tied", marks=pytest.mark.slow),
+        pytest.param("qwen3", marks=pytest.mark.slow),
+    ],
+)
 def test_greedy_text_of_llama_cpp_is_the_same(name, tokenizer, tmp_path):
     model = make(row_config(name), seed=1)
     path = tmp_path / "model.gguf"
@@ -87,7 +94,8 @@ PROMPTS = [
 @pytest.fixture(scope="module")
 def smollm2_f32(smollm2, tmp_path_factory):
     path = tmp_path_factory.mktemp("smollm2") / "smollm2.gguf"
-    models.save_gguf(*smollm2, path, "f32")
+    model, tokenizer = smollm2
+    models.save_gguf(model, tokenizer, path, "f32")
     with LlamaCpp(path, context_tokens=256) as other:
         yield other
     path.unlink()
