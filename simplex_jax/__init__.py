@@ -7,14 +7,16 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from . import data as data
     from . import gguf as gguf
+    from . import lora as lora
     from . import models as models
     from . import pipeline as pipeline
     from . import text as text
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("gguf", "models", "pipeline", "text")
+_SUBPACKAGES = ("data", "gguf", "lora", "models", "pipeline", "text")
 
 
 def __getattr__(name: str):

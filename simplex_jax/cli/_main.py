@@ -144,11 +144,11 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the ``simplex-jax`` command and exit with its status.
 
     Args:
-      arguments: words after the command's name; None: those of the process.
+        arguments: words after the command's name; None: those of the process.
 
     Raises:
-      SystemExit: 0 where all went well, 1 where the result is negative, 2 where
-        something that was given cannot be used; the reason goes to standard error.
+        SystemExit: 0 where all went well, 1 where the result is negative, 2 where
+            something that was given cannot be used; the reason goes to standard error.
     """
     command = tyro.cli(Command, prog="simplex-jax", args=arguments)
     try:

@@ -19,7 +19,7 @@ def progress_bar(what: str) -> Iterator[Callable[[float], None]]:
     """Show a bar with the time that remains.
 
     Yields:
-      A function that takes the share done so far, in [0, 1].
+        A function that takes the share done so far, in [0, 1].
     """
     columns = (TextColumn(what), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

@@ -21,10 +21,10 @@ class Cache(NamedTuple):
     without a gap.
 
     Args:
-      layers: one ``LayerCache`` a layer.
-      filled: (B, S).
-      used: number of slots written so far, by any row.
-      lengths: (B,) tokens of each row so far: the next token's position.
+        layers: one ``LayerCache`` a layer.
+        filled: (B, S).
+        used: number of slots written so far, by any row.
+        lengths: (B,) tokens of each row so far: the next token's position.
     """
 
     layers: tuple[LayerCache, ...]
@@ -37,12 +37,12 @@ def empty_cache(model: Decoder, batch: int, slots: int) -> Cache:
     """Return a cache without tokens.
 
     Args:
-      model: gives the sizes and the dtype.
-      batch: rows, B.
-      slots: tokens that fit, S.
+        model: gives the sizes and the dtype.
+        batch: rows, B.
+        slots: tokens that fit, S.
 
     Returns:
-      Zeros; 2 L B K S H numbers.
+        Zeros; 2 L B K S H numbers.
     """
     config = model.config
     dtype = model.embed_tokens.embedding.dtype
@@ -70,10 +70,10 @@ def unstack_layers(model: Decoder) -> list[nnx.State]:
     speed. Decoding therefore runs over this copy, made once.
 
     Args:
-      model: the model.
+        model: the model.
 
     Returns:
-      L states; together as large as the stack.
+        L states; together as large as the stack.
     """
     state = nnx.state(model.layers)
     depth = model.config.num_hidden_layers
@@ -90,15 +90,15 @@ def extend(
     """Run new tokens through the decoder and add them to the cache.
 
     Args:
-      model: the decoder.
-      tokens: the next T tokens of each row.
-      real: False for padding, which must follow a row's real tokens.
-      cache: with at least T free slots; more tokens than slots overwrite the last.
-      unstacked: ``unstack_layers(model)``; with it, layers run one after another,
-        without it in a scan, which compiles faster and copies each layer's weights.
+        model: the decoder.
+        tokens: the next T tokens of each row.
+        real: False for padding, which must follow a row's real tokens.
+        cache: with at least T free slots; more tokens than slots overwrite the last.
+        unstacked: ``unstack_layers(model)``; with it, layers run one after another,
+            without it in a scan, which compiles faster and copies each layer's weights.
 
     Returns:
-      Normalised hidden states, and the cache with the tokens in it.
+        Normalised hidden states, and the cache with the tokens in it.
     """
     width = tokens.shape[1]
     offsets = jnp.cumsum(real, axis=1) - 1

@@ -41,15 +41,15 @@ class RopeScaling:
     """Say how rotary frequencies are stretched beyond the trained context.
 
     Args:
-      rope_type: ``linear`` (divide every frequency by ``factor``), ``llama3``
-        (divide only long wavelengths), ``yarn`` (blend, and scale attention) or
-        ``divisors`` (one divisor per frequency, as a GGUF file stores them).
-      factor: stretch, >= 1.
-      original_max_position_embeddings: trained context, tokens (llama3, yarn).
-      low_freq_factor, high_freq_factor: llama3's two wavelength bounds.
-      beta_fast, beta_slow: yarn's two rotation counts.
-      attention_factor: factor on cos and sin; None: ``0.1 ln(factor) + 1`` (yarn).
-      divisors: ``head_dim / 2`` positive numbers (divisors).
+        rope_type: ``linear`` (divide every frequency by ``factor``), ``llama3``
+            (divide only long wavelengths), ``yarn`` (blend, and scale attention) or
+            ``divisors`` (one divisor per frequency, as a GGUF file stores them).
+        factor: stretch, >= 1.
+        original_max_position_embeddings: trained context, tokens (llama3, yarn).
+        low_freq_factor, high_freq_factor: llama3's two wavelength bounds.
+        beta_fast, beta_slow: yarn's two rotation counts.
+        attention_factor: factor on cos and sin; None: ``0.1 ln(factor) + 1`` (yarn).
+        divisors: ``head_dim / 2`` positive numbers (divisors).
     """
 
     rope_type: str
@@ -83,20 +83,20 @@ class DecoderConfig:
     """Describe a Llama, Qwen2 or Qwen3 decoder in HF's words.
 
     Args:
-      model_type: ``llama``, ``qwen2`` (bias on q, k, v) or ``qwen3`` (RMS norm on
-        the heads of q and k).
-      vocab_size: rows of the embedding.
-      hidden_size, intermediate_size: width of the stream and of the gated MLP.
-      num_hidden_layers, num_attention_heads, num_key_value_heads: counts.
-      head_dim: width of a head; None: ``hidden_size // num_attention_heads``.
-      rms_norm_eps: added to the mean square.
-      rope_theta: base of the rotary frequencies.
-      rope_scaling: None for plain RoPE.
-      max_position_embeddings: context, tokens.
-      tie_word_embeddings: whether the head is the embedding's transpose.
+        model_type: ``llama``, ``qwen2`` (bias on q, k, v) or ``qwen3`` (RMS norm on
+            the heads of q and k).
+        vocab_size: rows of the embedding.
+        hidden_size, intermediate_size: width of the stream and of the gated MLP.
+        num_hidden_layers, num_attention_heads, num_key_value_heads: counts.
+        head_dim: width of a head; None: ``hidden_size // num_attention_heads``.
+        rms_norm_eps: added to the mean square.
+        rope_theta: base of the rotary frequencies.
+        rope_scaling: None for plain RoPE.
+        max_position_embeddings: context, tokens.
+        tie_word_embeddings: whether the head is the embedding's transpose.
 
     Raises:
-      ValueError: on an unknown ``model_type`` or sizes that do not divide.
+        ValueError: on an unknown ``model_type`` or sizes that do not divide.
     """
 
     model_type: str
@@ -175,16 +175,16 @@ def config_from_hf(raw: Mapping[str, Any]) -> DecoderConfig:
     """Read a ``config.json`` mapping, of transformers 4 or 5.
 
     Args:
-      raw: the parsed file. RoPE is read from ``rope_parameters`` (transformers 5)
-        or from ``rope_theta`` and ``rope_scaling`` (older files).
+        raw: the parsed file. RoPE is read from ``rope_parameters`` (transformers 5)
+            or from ``rope_theta`` and ``rope_scaling`` (older files).
 
     Returns:
-      The configuration.
+        The configuration.
 
     Raises:
-      ValueError: on an unknown architecture, a missing key, or a feature that this
-        decoder does not compute (attention or MLP bias, sliding windows, another
-        activation), all of them named at once.
+        ValueError: on an unknown architecture, a missing key, or a feature that this
+            decoder does not compute (attention or MLP bias, sliding windows, another
+            activation), all of them named at once.
     """
     kind = raw.get("model_type")
     if not isinstance(kind, str) or kind not in ARCHITECTURES:
@@ -279,15 +279,15 @@ def config_to_hf(config: DecoderConfig) -> dict[str, Any]:
     """Write the mapping of a ``config.json`` that transformers 4 and 5 read.
 
     Args:
-      config: the configuration.
+        config: the configuration.
 
     Returns:
-      A JSON-able mapping; RoPE stands both as ``rope_parameters`` and in the older
-      ``rope_theta`` / ``rope_scaling`` form.
+        A JSON-able mapping; RoPE stands both as ``rope_parameters`` and in the older
+        ``rope_theta`` / ``rope_scaling`` form.
 
     Raises:
-      ValueError: where the scaling is a bare list of divisors from a GGUF file, for
-        which HF has no name.
+        ValueError: where the scaling is a bare list of divisors from a GGUF file, for
+            which HF has no name.
     """
     scaling = config.rope_scaling
     older = None
@@ -339,12 +339,12 @@ def llama3_scaling_from_divisors(divisors: list[float], theta: float) -> RopeSca
     """Recognise Llama 3's scaling in the divisors that a GGUF file stores.
 
     Args:
-      divisors: ``head_dim / 2`` positive factors, one a frequency.
-      theta: base of the frequencies.
+        divisors: ``head_dim / 2`` positive factors, one a frequency.
+        theta: base of the frequencies.
 
     Returns:
-      ``llama3`` with low 1, high 4 and a trained context of 8192 tokens where that
-      reproduces every divisor to 1e-5, else ``divisors`` as they are.
+        ``llama3`` with low 1, high 4 and a trained context of 8192 tokens where that
+        reproduces every divisor to 1e-5, else ``divisors`` as they are.
     """
     if max(divisors) <= 1:
         return RopeScaling("divisors", divisors=tuple(divisors))
@@ -367,12 +367,12 @@ def llama3_divisors(scaling: RopeScaling, head_dim: int, theta: float) -> list[f
     $1/((1-s)/f + s)$ with $s = (C/\lambda - l)/(h - l)$.
 
     Args:
-      scaling: of type ``llama3``.
-      head_dim: width of a head, H.
-      theta: base of the frequencies.
+        scaling: of type ``llama3``.
+        head_dim: width of a head, H.
+        theta: base of the frequencies.
 
     Returns:
-      ``head_dim / 2`` numbers in [1, factor].
+        ``head_dim / 2`` numbers in [1, factor].
     """
     context = scaling.original_max_position_embeddings
     assert context is not None

@@ -44,10 +44,10 @@ class Decoder(nnx.Module):
     leading axis and run by ``lax.scan``, so compile time does not grow with depth.
 
     Args:
-      config: sizes and kind.
-      param_dtype: of the weights, and of the stream between the blocks.
-      remat: a key of ``REMAT_POLICIES``; what reverse mode saves of each block.
-      rngs: draws the initial weights.
+        config: sizes and kind.
+        param_dtype: of the weights, and of the stream between the blocks.
+        remat: a key of ``REMAT_POLICIES``; what reverse mode saves of each block.
+        rngs: draws the initial weights.
     """
 
     def __init__(
@@ -101,18 +101,18 @@ class Decoder(nnx.Module):
         """Return next-token logits.
 
         Args:
-          tokens: ids in [0, V).
-          positions: for RoPE, >= 0; None: counted from each segment's start.
-          segment_ids: which document a token belongs to; 0 is padding. A token looks
-            at earlier tokens of its own segment only. None: one document a row.
-          key: for dropout in adapters; None: no dropout.
+            tokens: ids in [0, V).
+            positions: for RoPE, >= 0; None: counted from each segment's start.
+            segment_ids: which document a token belongs to; 0 is padding. A token looks
+                at earlier tokens of its own segment only. None: one document a row.
+            key: for dropout in adapters; None: no dropout.
 
         Returns:
-          (B, T, V) in float32, or float64 for a float64 model. Differentiable in the
-          weights by jvp and vjp. The logits of padding mean nothing.
+            (B, T, V) in float32, or float64 for a float64 model. Differentiable in the
+            weights by jvp and vjp. The logits of padding mean nothing.
 
         Raises:
-          ValueError: where a row is longer than the model's context.
+            ValueError: where a row is longer than the model's context.
         """
         hidden = self.hidden(tokens, positions, segment_ids, key=key)
         return self.logits(hidden)
@@ -168,10 +168,10 @@ def segment_positions(segment_ids: Int[Array, "B T"]) -> Int[Array, "B T"]:
     """Return each token's distance from the start of its run of equal ids.
 
     Args:
-      segment_ids: document of each token.
+        segment_ids: document of each token.
 
     Returns:
-      Counts from 0 that restart where the id changes.
+        Counts from 0 that restart where the id changes.
     """
     index = jnp.arange(segment_ids.shape[1])[None, :]
     starts = segment_ids[:, 1:] != segment_ids[:, :-1]
@@ -183,10 +183,10 @@ def segment_mask(segment_ids: Int[Array, "B T"]) -> Bool[Array, "B T T"]:
     """Return where query t may look at key s: s <= t, same segment, not padding.
 
     Args:
-      segment_ids: document of each token; 0 is padding.
+        segment_ids: document of each token; 0 is padding.
 
     Returns:
-      Boolean (B, query, key); rows of padding are False throughout.
+        Boolean (B, query, key); rows of padding are False throughout.
     """
     same = segment_ids[:, :, None] == segment_ids[:, None, :]
     index = jnp.arange(segment_ids.shape[1])

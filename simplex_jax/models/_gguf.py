@@ -39,17 +39,17 @@ def load_gguf(
     """Load a model and its tokenizer from a GGUF file of any block type.
 
     Args:
-      path: the file.
-      dtype: of the Variables; blocks are decoded to float32 first.
-      remat: see ``Decoder``.
+        path: the file.
+        dtype: of the Variables; blocks are decoded to float32 first.
+        remat: see ``Decoder``.
 
     Returns:
-      The model and the tokenizer.
+        The model and the tokenizer.
 
     Raises:
-      gguf.GGUFError: where the bytes are not a valid file.
-      ValueError: on an unsupported architecture, tensors that do not fit it, or a
-        vocabulary that does not fit the embedding.
+        gguf.GGUFError: where the bytes are not a valid file.
+        ValueError: on an unsupported architecture, tensors that do not fit it, or a
+            vocabulary that does not fit the embedding.
     """
     with gguf.read(path) as file:
         config = config_from_gguf(file)
@@ -89,17 +89,17 @@ def save_gguf(
     only when it is complete.
 
     Args:
-      model: the weights.
-      tokenizer: its vocabulary is padded to the embedding's rows.
-      path: of the file; its folder is made, an existing file replaced at the end.
-      file_type: a key of ``gguf.FILE_TYPES``.
-      name: ``general.name``; None: the file's stem.
-      progress: called with the share of tensors written so far, in (0, 1].
+        model: the weights.
+        tokenizer: its vocabulary is padded to the embedding's rows.
+        path: of the file; its folder is made, an existing file replaced at the end.
+        file_type: a key of ``gguf.FILE_TYPES``.
+        name: ``general.name``; None: the file's stem.
+        progress: called with the share of tensors written so far, in (0, 1].
 
     Raises:
-      ValueError: on an unknown file type, a tokenizer that does not fit, a
-        configuration that llama.cpp cannot express, or non-finite weights.
-      OSError: where the disk is full or the folder cannot be written.
+        ValueError: on an unknown file type, a tokenizer that does not fit, a
+            configuration that llama.cpp cannot express, or non-finite weights.
+        OSError: where the disk is full or the folder cannot be written.
     """
     config = model.config
     if file_type not in gguf.FILE_TYPES:
@@ -163,14 +163,14 @@ def config_from_gguf(file: gguf.GGUFFile) -> DecoderConfig:
     """Read the configuration that a GGUF file's metadata and tensors describe.
 
     Args:
-      file: an open file.
+        file: an open file.
 
     Returns:
-      The configuration; the head is tied where the file has no ``output.weight``.
+        The configuration; the head is tied where the file has no ``output.weight``.
 
     Raises:
-      ValueError: on an unknown architecture, a missing key, or a feature that this
-        decoder does not compute.
+        ValueError: on an unknown architecture, a missing key, or a feature that this
+            decoder does not compute.
     """
     metadata = file.metadata
     architecture = metadata.get("general.architecture")
@@ -235,13 +235,13 @@ def config_to_gguf(config: DecoderConfig) -> dict[str, gguf.MetadataValue]:
     """Return the ``{architecture}.*`` metadata of a configuration.
 
     Args:
-      config: the configuration.
+        config: the configuration.
 
     Returns:
-      Keys and values typed as llama.cpp expects.
+        Keys and values typed as llama.cpp expects.
 
     Raises:
-      ValueError: where llama.cpp could not run the rotary scaling.
+        ValueError: where llama.cpp could not run the rotary scaling.
     """
     u32, f32 = np.uint32, np.float32
     keys: dict[str, gguf.MetadataValue] = {

@@ -34,18 +34,18 @@ def load_hf(
     """Load a model and its tokenizer from a Hugging Face folder.
 
     Args:
-      folder: holds ``config.json``, ``tokenizer.json`` and safetensors, in one file
-        or in shards with an index.
-      dtype: of the Variables.
-      remat: see ``Decoder``.
+        folder: holds ``config.json``, ``tokenizer.json`` and safetensors, in one file
+            or in shards with an index.
+        dtype: of the Variables.
+        remat: see ``Decoder``.
 
     Returns:
-      The model and the tokenizer.
+        The model and the tokenizer.
 
     Raises:
-      FileNotFoundError: naming the file that is missing.
-      ValueError: on an unsupported configuration, or tensors that do not fit it, all
-        of them named at once.
+        FileNotFoundError: naming the file that is missing.
+        ValueError: on an unsupported configuration, or tensors that do not fit it, all
+            of them named at once.
     """
     folder = Path(folder)
     config = config_from_hf(_read_json(folder / "config.json"))
@@ -82,13 +82,13 @@ def save_hf(model: Decoder, tokenizer: Tokenizer, folder: str | os.PathLike) -> 
     end, so the target is whole or absent. Host memory: one shard, at most 2 GiB.
 
     Args:
-      model: weights are stored in their own dtype.
-      tokenizer: stored as ``tokenizer.json`` and its companions.
-      folder: must not exist yet, or be empty.
+        model: weights are stored in their own dtype.
+        tokenizer: stored as ``tokenizer.json`` and its companions.
+        folder: must not exist yet, or be empty.
 
     Raises:
-      FileExistsError: where the folder has something in it.
-      ValueError: where HF has no word for the configuration.
+        FileExistsError: where the folder has something in it.
+        ValueError: where HF has no word for the configuration.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -117,14 +117,14 @@ def attend(
     r"""Return grouped-query attention, $\mathrm{softmax}(q k^\top / \sqrt H)\, v$.
 
     Args:
-      q: queries; head n reads key head ``n // (N / K)``.
-      k: keys.
-      v: values.
-      mask: True where a query may look. A query that may look nowhere gives zeros.
+        q: queries; head n reads key head ``n // (N / K)``.
+        k: keys.
+        v: values.
+        mask: True where a query may look. A query that may look nowhere gives zeros.
 
     Returns:
-      One vector a query and head, in the dtype of q. Softmax runs in float32 or
-      wider. Differentiable in q, k and v by jvp and vjp, fully masked rows included.
+        One vector a query and head, in the dtype of q. Softmax runs in float32 or
+        wider. Differentiable in q, k and v by jvp and vjp, fully masked rows included.
     """
     b, t, n, h = q.shape
     groups = k.shape[1]
@@ -197,12 +197,12 @@ class Attention(nnx.Module):
         """Return attention's output and the cache with this call's keys written in.
 
         Args:
-          x: normalised stream.
-          rope: cos and sin tables.
-          mask: which slots each query may look at; S = T without a cache.
-          cache: keys and values so far, or None.
-          slot: first cache slot that this call fills.
-          key: for dropout in adapters.
+            x: normalised stream.
+            rope: cos and sin tables.
+            mask: which slots each query may look at; S = T without a cache.
+            cache: keys and values so far, or None.
+            slot: first cache slot that this call fills.
+            key: for dropout in adapters.
         """
         b, t, _ = x.shape
         q = self.q_proj(x, key=fold(key, 0)).reshape(b, t, -1, self.head_width)

@@ -20,18 +20,18 @@ def load(
     """Load a model and its tokenizer.
 
     Args:
-      source: a name in ``BASE_MODELS``, a ``.gguf`` file, a Hugging Face folder, or
-        ``"hf:organisation/name"`` where the network allows.
-      dtype: of the Variables, float32 or bfloat16.
-      remat: what reverse mode saves of each block, see ``REMAT_POLICIES``.
+        source: a name in ``BASE_MODELS``, a ``.gguf`` file, a Hugging Face folder, or
+            ``"hf:organisation/name"`` where the network allows.
+        dtype: of the Variables, float32 or bfloat16.
+        remat: what reverse mode saves of each block, see ``REMAT_POLICIES``.
 
     Returns:
-      The model and the tokenizer.
+        The model and the tokenizer.
 
     Raises:
-      FileNotFoundError: where there is no such file or folder.
-      ValueError: where it is there and cannot be used; the message says why.
-      ConnectionError: where it has to be fetched and cannot be.
+        FileNotFoundError: where there is no such file or folder.
+        ValueError: where it is there and cannot be used; the message says why.
+        ConnectionError: where it has to be fetched and cannot be.
     """
     name = os.fspath(source)
     if name in BASE_MODELS:

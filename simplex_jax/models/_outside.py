@@ -22,12 +22,12 @@ class OutsideTensor:
     """One tensor as HF and GGUF know it.
 
     Args:
-      path: of the Variable in the model.
-      layer: index on the stacked axis, or None.
-      hf_name, gguf_name: full names, ``.weight`` or ``.bias`` included.
-      shape: outside.
-      transposed: whether the Variable holds the transpose.
-      rope_heads: number of heads whose rows llama's GGUF files interleave, or 0.
+        path: of the Variable in the model.
+        layer: index on the stacked axis, or None.
+        hf_name, gguf_name: full names, ``.weight`` or ``.bias`` included.
+        shape: outside.
+        transposed: whether the Variable holds the transpose.
+        rope_heads: number of heads whose rows llama's GGUF files interleave, or 0.
     """
 
     path: tuple[Any, ...]
@@ -43,11 +43,11 @@ def outside_tensors(model: nnx.Module) -> list[OutsideTensor]:
     """List every tensor of a model, in the order embedding, layers, norm, head.
 
     Args:
-      model: a model whose Variables carry ``hf_name`` and ``gguf_name``; its arrays
-        may be abstract.
+        model: a model whose Variables carry ``hf_name`` and ``gguf_name``; its arrays
+            may be abstract.
 
     Returns:
-      One entry a tensor; a stacked Variable gives one a layer.
+        One entry a tensor; a stacked Variable gives one a layer.
     """
     found = []
     for path, variable in _flat(model).items():
@@ -76,11 +76,11 @@ def interleave(rows: np.ndarray, heads: int) -> np.ndarray:
     """Turn half-split rotary rows into llama.cpp's interleaved ones.
 
     Args:
-      rows: (heads * H, ...); row ``d`` and row ``d + H/2`` of a head are a pair.
-      heads: number of heads.
+        rows: (heads * H, ...); row ``d`` and row ``d + H/2`` of a head are a pair.
+        heads: number of heads.
 
     Returns:
-      The same rows with each pair side by side.
+        The same rows with each pair side by side.
     """
     split = rows.reshape(heads, 2, -1, *rows.shape[1:])
     return split.swapaxes(1, 2).reshape(rows.shape)
@@ -96,11 +96,11 @@ def read_outside(model: nnx.Module) -> Callable[[OutsideTensor], np.ndarray]:
     """Return a function that gives a tensor's values in HF's layout.
 
     Args:
-      model: the model whose Variables are read, one at a time.
+        model: the model whose Variables are read, one at a time.
 
     Returns:
-      A function of an ``OutsideTensor``; its array has ``shape`` and the
-      Variable's dtype.
+        A function of an ``OutsideTensor``; its array has ``shape`` and the
+        Variable's dtype.
     """
     variables = _flat(model)
 
@@ -120,12 +120,12 @@ def fill_from_outside(
     """Build a model from outside tensors, one Variable at a time.
 
     Args:
-      model: abstract model; says which Variables there are.
-      fetch: gives each tensor's values in HF's layout.
-      dtype: of the Variables.
+        model: abstract model; says which Variables there are.
+        fetch: gives each tensor's values in HF's layout.
+        dtype: of the Variables.
 
     Returns:
-      The model with arrays. Host memory peaks at the model and one Variable.
+        The model with arrays. Host memory peaks at the model and one Variable.
     """
     graphdef, state = nnx.split(model)
     variables = dict(nnx.to_flat_state(state))
@@ -152,12 +152,12 @@ def check_tensors(
     """Compare names and shapes, and report every difference at once.
 
     Args:
-      source: file or folder, for the message.
-      expected: name to shape, of the model that the configuration describes.
-      found: name to shape, of the source.
+        source: file or folder, for the message.
+        expected: name to shape, of the model that the configuration describes.
+        found: name to shape, of the source.
 
     Raises:
-      ValueError: naming all missing, unexpected and misshapen tensors.
+        ValueError: naming all missing, unexpected and misshapen tensors.
     """
     problems = [
         f"missing {name} {shape}"

@@ -19,10 +19,10 @@ def rope_frequencies(config: DecoderConfig) -> tuple[np.ndarray, float]:
     $f_d (\gamma_d / s + 1 - \gamma_d)$ and factor $0.1 \ln s + 1$.
 
     Args:
-      config: head width, theta and scaling are read from it.
+        config: head width, theta and scaling are read from it.
 
     Returns:
-      float64 array of shape (head_dim / 2,), radians per token, and the factor.
+        float64 array of shape (head_dim / 2,), radians per token, and the factor.
     """
     width, theta = config.head_width, config.rope_theta
     d = np.arange(width // 2, dtype=np.float64)
@@ -73,13 +73,13 @@ def rope_tables(
     """Return cos and sin of every position's angles.
 
     Args:
-      config: gives the frequencies.
-      positions: token positions, >= 0.
-      dtype: of the tables; angles are taken in it, so float32 is exact to about
-        1e-7 times the angle, and bfloat16 must not be passed.
+        config: gives the frequencies.
+        positions: token positions, >= 0.
+        dtype: of the tables; angles are taken in it, so float32 is exact to about
+            1e-7 times the angle, and bfloat16 must not be passed.
 
     Returns:
-      Two arrays (B, T, head_dim / 2) in ``dtype``, YaRN's factor included.
+        Two arrays (B, T, head_dim / 2) in ``dtype``, YaRN's factor included.
     """
     frequencies, factor = rope_frequencies(config)
     row = jnp.asarray(frequencies, dtype)[None, None, :]
@@ -94,11 +94,11 @@ def apply_rope(
     r"""Rotate each pair $(x_d, x_{d+H/2})$ by its position's angle.
 
     Args:
-      x: queries or keys.
-      tables: cos and sin of ``rope_tables``.
+        x: queries or keys.
+        tables: cos and sin of ``rope_tables``.
 
     Returns:
-      The rotated array in the dtype of ``x``; computed in the tables' dtype.
+        The rotated array in the dtype of ``x``; computed in the tables' dtype.
     """
     cos, sin = (t[:, :, None, :] for t in tables)
     first, second = jnp.split(x.astype(cos.dtype), 2, axis=-1)

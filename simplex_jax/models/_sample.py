@@ -14,17 +14,17 @@ class Sampling:
     """Say how the next token is drawn; filters apply in the order of the fields.
 
     Args:
-      repetition_penalty: > 0; logits of tokens already in the row are divided by it
-        where positive and multiplied where negative. 1: off.
-      temperature: >= 0; logits are divided by it. 0: the most probable token.
-      top_k: keep the k most probable tokens; 0: all.
-      top_p: in (0, 1]; keep the smallest set of most probable tokens that reaches
-        this probability; 1: all.
-      min_p: in [0, 1]; keep tokens at least this probable relative to the most
-        probable one; 0: all.
+        repetition_penalty: > 0; logits of tokens already in the row are divided by it
+            where positive and multiplied where negative. 1: off.
+        temperature: >= 0; logits are divided by it. 0: the most probable token.
+        top_k: keep the k most probable tokens; 0: all.
+        top_p: in (0, 1]; keep the smallest set of most probable tokens that reaches
+            this probability; 1: all.
+        min_p: in [0, 1]; keep tokens at least this probable relative to the most
+            probable one; 0: all.
 
     Raises:
-      ValueError: naming the field and the value that is out of range.
+        ValueError: naming the field and the value that is out of range.
     """
 
     repetition_penalty: float = 1.0
@@ -57,15 +57,15 @@ def choose(
     """Return one token a row.
 
     Args:
-      logits: of the next token.
-      seen: (B, V) tokens already in the row; (B, 0) without a repetition penalty.
-      key: row b at step t draws with a key that depends on (key, b, t) only, so that
-        a row's text does not depend on the rows beside it.
-      step: number of tokens generated so far.
-      sampling: the filters.
+        logits: of the next token.
+        seen: (B, V) tokens already in the row; (B, 0) without a repetition penalty.
+        key: row b at step t draws with a key that depends on (key, b, t) only, so that
+            a row's text does not depend on the rows beside it.
+        step: number of tokens generated so far.
+        sampling: the filters.
 
     Returns:
-      Token ids.
+        Token ids.
     """
     penalty = sampling.repetition_penalty
     if penalty != 1:
@@ -87,11 +87,11 @@ def keep(logits: Float[Array, "B V"], sampling: Sampling) -> Float[Array, "B V"]
     """Return the logits with tokens that top-k, top-p and min-p drop at -inf.
 
     Args:
-      logits: already divided by the temperature.
-      sampling: the filters; ties at the edge of top-k and top-p are all kept.
+        logits: already divided by the temperature.
+        sampling: the filters; ties at the edge of top-k and top-p are all kept.
 
     Returns:
-      Logits; the most probable token always stays.
+        Logits; the most probable token always stays.
     """
     if sampling.top_k or sampling.top_p < 1:
         ordered = jnp.sort(logits, axis=-1, descending=True)

@@ -23,20 +23,20 @@ def complete(
     """Return the continuation of a prompt as an iterator of pieces of text.
 
     Args:
-      source: as for ``models.load``.
-      prompt: the text to continue, or with ``chat`` the user's message.
-      chat: whether to wrap the prompt in the model's chat template.
-      system: system message; needs ``chat``.
-      seed: of the draws.
-      max_new_tokens: at most this many.
-      stop: strings that end the text.
-      **sampling: fields of ``models.Sampling``.
+        source: as for ``models.load``.
+        prompt: the text to continue, or with ``chat`` the user's message.
+        chat: whether to wrap the prompt in the model's chat template.
+        system: system message; needs ``chat``.
+        seed: of the draws.
+        max_new_tokens: at most this many.
+        stop: strings that end the text.
+        **sampling: fields of ``models.Sampling``.
 
     Returns:
-      An iterator; the model is loaded before it is returned.
+        An iterator; the model is loaded before it is returned.
 
     Raises:
-      ValueError: on arguments that do not fit the model or each other.
+        ValueError: on arguments that do not fit the model or each other.
     """
     if system is not None and not chat:
         raise ValueError("system (--system) needs chat (--chat)")

@@ -19,18 +19,18 @@ def export(
     """Write a GGUF file and, beside it, a Modelfile for Ollama.
 
     Args:
-      source: as for ``models.load``.
-      out: the GGUF file.
-      file_type: a key of ``gguf.FILE_TYPES``.
-      name: ``general.name``; None: the file's stem.
-      progress: called with the share of tensors written so far.
+        source: as for ``models.load``.
+        out: the GGUF file.
+        file_type: a key of ``gguf.FILE_TYPES``.
+        name: ``general.name``; None: the file's stem.
+        progress: called with the share of tensors written so far.
 
     Returns:
-      Path of ``<stem>.Modelfile``, or None where the model has no chat template.
+        Path of ``<stem>.Modelfile``, or None where the model has no chat template.
 
     Raises:
-      ValueError: as ``models.save_gguf`` and ``text.modelfile``.
-      OSError: where a file cannot be written.
+        ValueError: as ``models.save_gguf`` and ``text.modelfile``.
+        OSError: where a file cannot be written.
     """
     out = Path(out)
     model, tokenizer = models.load(source)
@@ -48,10 +48,10 @@ def inspect(path: str | os.PathLike) -> dict[str, Any]:
     """Return what a GGUF file holds, as ``gguf.summary`` tells it.
 
     Args:
-      path: the file.
+        path: the file.
 
     Returns:
-      A JSON-able mapping.
+        A JSON-able mapping.
     """
     with gguf.read(path) as file:
         return gguf.summary(file)

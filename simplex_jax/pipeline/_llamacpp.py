@@ -5,6 +5,8 @@ one talks to the C functions: a float32 KV cache, no flash attention, and no rep
 weight buffers, which crash on some virtual machines that announce AMX without it.
 """
 
+import ctypes
+import functools
 import os
 from typing import Any
 
@@ -17,15 +19,15 @@ class LlamaCpp:
     Use it as a context manager: the file stays mapped until ``close``.
 
     Args:
-      path: of the GGUF file.
-      context_tokens: prompt and generated tokens together.
-      threads: llama.cpp's threads wait for each other by spinning, so on a busy
-        machine one is faster than several.
-      vocab_only: load the tokenizer only; ``logits`` and ``greedy`` then raise.
+        path: of the GGUF file.
+        context_tokens: prompt and generated tokens together.
+        threads: llama.cpp's threads wait for each other by spinning, so on a busy
+            machine one is faster than several.
+        vocab_only: load the tokenizer only; ``logits`` and ``greedy`` then raise.
 
     Raises:
-      ModuleNotFoundError: where llama-cpp-python is not installed.
-      ValueError: where llama.cpp refuses the file.
+        ModuleNotFoundError: where llama-cpp-python is not installed.
+        ValueError: where llama.cpp refuses the file.
     """
 
     def __init__(
@@ -46,10 +48,8 @@ class LlamaCpp:
         self._lib: Any = llama_cpp
         self._model = self._context = None
         self._context_tokens = 0 if vocab_only else context_tokens
-        # Kept on self: llama.cpp calls it for as long as the process lives.
         lib = self._lib
-        self._quiet = lib.llama_log_callback(lambda *_: None)
-        lib.llama_log_set(self._quiet, None)
+        lib.llama_log_set(_silent(), ctypes.c_void_p())
         lib.llama_backend_init()
         parameters = lib.llama_model_default_params()
         parameters.use_extra_bufts = False
@@ -149,3 +149,11 @@ class LlamaCpp:
             return flat.reshape(count, self.vocab_size).copy()
         finally:
             lib.llama_batch_free(batch)
+
+
+@functools.cache
+def _silent() -> Any:
+    # Cached, because llama.cpp calls it for as long as the process lives.
+    import llama_cpp
+
+    return llama_cpp.llama_log_callback(lambda *_: None)

@@ -42,16 +42,16 @@ class PromptCheck:
     """How both sides fared on one prompt.
 
     Args:
-      prompt: the text.
-      tokens: its length in tokens.
-      ids_equal: whether both tokenizers gave the same ids.
-      max_logit_difference: over all positions and the whole vocabulary.
-      mean_kl_nats: mean over positions of KL(llama.cpp || JAX), nats.
-      top1_agreement: share of positions with the same most probable token.
-      greedy_tokens: how many tokens were generated.
-      first_difference: step at which greedy texts part, or None.
-      gap_at_difference: the larger of both sides' top-two logit gaps there.
-      text: what JAX generated.
+        prompt: the text.
+        tokens: its length in tokens.
+        ids_equal: whether both tokenizers gave the same ids.
+        max_logit_difference: over all positions and the whole vocabulary.
+        mean_kl_nats: mean over positions of KL(llama.cpp || JAX), nats.
+        top1_agreement: share of positions with the same most probable token.
+        greedy_tokens: how many tokens were generated.
+        first_difference: step at which greedy texts part, or None.
+        gap_at_difference: the larger of both sides' top-two logit gaps there.
+        text: what JAX generated.
     """
 
     prompt: str
@@ -71,12 +71,12 @@ class Verification:
     """The comparison of one file.
 
     Args:
-      path: of the file.
-      file_type: its ``general.file_type`` by name.
-      tolerance: largest logit difference allowed, or None where the mean divergence
-        decides.
-      checks: one a prompt.
-      problems: what went beyond rounding; empty where the file is verified.
+        path: of the file.
+        file_type: its ``general.file_type`` by name.
+        tolerance: largest logit difference allowed, or None where the mean divergence
+            decides.
+        checks: one a prompt.
+        problems: what went beyond rounding; empty where the file is verified.
     """
 
     path: str
@@ -106,17 +106,17 @@ def verify(
     Both sides read the same file. The KV cache is float32 on both.
 
     Args:
-      path: the file.
-      prompts: texts to compare on; one with the chat template is added where the
-        file has one.
-      greedy_tokens: how far to generate, >= 1.
+        path: the file.
+        prompts: texts to compare on; one with the chat template is added where the
+            file has one.
+        greedy_tokens: how far to generate, >= 1.
 
     Returns:
-      The comparison, with what failed by name.
+        The comparison, with what failed by name.
 
     Raises:
-      ModuleNotFoundError: where llama-cpp-python is not installed.
-      ValueError: where either side refuses the file.
+        ModuleNotFoundError: where llama-cpp-python is not installed.
+        ValueError: where either side refuses the file.
     """
     if greedy_tokens < 1:
         raise ValueError(f"greedy_tokens must be >= 1, got {greedy_tokens}")
