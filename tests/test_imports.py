@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent / "simplex_jax"
-EVERYWHERE = {"_typing", "_checks"}
+EVERYWHERE = {"_typing", "_checks", "_files"}
 ALLOWED = {
     "dual": set(),
     "gguf": set(),

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterable
 
-from ._atomic import replace_file
+from .._files import replacing
 from ._example import Example, Turn
 
 _FIELDS = {"prompt", "response", "messages", "metadata", "weight"}
@@ -71,7 +71,8 @@ def write_jsonl(path: str | os.PathLike[str], examples: Iterable[Example]) -> No
             raise ValueError(f"example {i}: metadata is not JSON: {error}") from error
     if not lines:
         raise ValueError("examples is empty; nothing to write")
-    replace_file(path, "".join(lines).encode())
+    with replacing(path) as put:
+        put("".join(lines).encode())
 
 
 def _line(example: Example) -> str:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .._files import replacing
 from . import _types as t
-from ._atomic import replacing
 from ._codecs import ENCODABLE, encodable_names, encode
 from ._types import GGMLType, MetadataValue, short_repr
 

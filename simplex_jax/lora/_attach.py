@@ -31,17 +31,17 @@ def attach(
     ``nnx.LoRAParam``: ``nnx.split(model, nnx.LoRAParam, ...)``.
 
     Args:
-      model: stays as it is; the arrays of the base are shared.
-      config: which layers, and how.
-      key: for A; a layer's draw depends on its own name and not on the other targets.
-      param_dtype: of A and B, a floating-point dtype.
+        model: stays as it is; the arrays of the base are shared.
+        config: which layers, and how.
+        key: for A; a layer's draw depends on its own name and not on the other targets.
+        param_dtype: of A and B, a floating-point dtype.
 
     Returns:
-      A new model.
+        A new model.
 
     Raises:
-      ValueError: where the configuration means nothing in this model, or something
-        that is no linear layer, or the model has adapters already.
+        ValueError: where the configuration means nothing in this model, or something
+            that is no linear layer, or the model has adapters already.
     """
     if not jnp.issubdtype(param_dtype, jnp.floating):
         raise ValueError(f"param_dtype must be floating-point, got {param_dtype!r}")
@@ -63,13 +63,13 @@ def detach(model: ModelT) -> ModelT:
     """Return the model without its adapters, the base bit for bit.
 
     Args:
-      model: stays as it is.
+        model: stays as it is.
 
     Returns:
-      A new model with the structure of the one that adapters were attached to.
+        A new model with the structure of the one that adapters were attached to.
 
     Raises:
-      ValueError: where there are no adapters.
+        ValueError: where there are no adapters.
     """
     require_adapters(model)
     return replace(model, lambda _, layer: layer.base, is_adapted)
@@ -80,9 +80,9 @@ class ParameterCounts:
     """How many numbers train, and how many there are.
 
     Args:
-      trainable: of the adapters, padding of smaller ranks not counted.
-      total: of the adapters and the base.
-      ranks: full module name to rank.
+        trainable: of the adapters, padding of smaller ranks not counted.
+        total: of the adapters and the base.
+        ranks: full module name to rank.
     """
 
     trainable: int
@@ -99,10 +99,10 @@ def parameter_counts(model: nnx.Module) -> ParameterCounts:
     """Count a model's parameters, with the real ranks.
 
     Args:
-      model: with or without adapters.
+        model: with or without adapters.
 
     Returns:
-      The counts; scales are no parameters.
+        The counts; scales are no parameters.
     """
     trainable, ranks = 0, {}
     for _, layer in adapter_layers(model):
@@ -140,14 +140,14 @@ def survey(model: nnx.Module) -> tuple[list[Site], list[str]]:
     """List a model's linear modules, and the names of everything else in it.
 
     Args:
-      model: without adapters.
+        model: without adapters.
 
     Returns:
-      The linear modules; the full names of other modules and of the blocks that
-      hold modules.
+        The linear modules; the full names of other modules and of the blocks that
+        hold modules.
 
     Raises:
-      ValueError: where the model has adapters already.
+        ValueError: where the model has adapters already.
     """
     sites, others = [], {}
     for _, module in nnx.iter_modules(model):
@@ -194,11 +194,11 @@ def place(
     """Return the model with adapters of given values.
 
     Args:
-      model: stays as it is.
-      sites: its linear modules.
-      plans: ranks and scales of those to adapt.
-      config: kept in the layers.
-      values: gives A and B of a site, padded to its largest rank.
+        model: stays as it is.
+        sites: its linear modules.
+        plans: ranks and scales of those to adapt.
+        config: kept in the layers.
+        values: gives A and B of a site, padded to its largest rank.
     """
     by_name = {site.hf_name: site for site in sites}
 
@@ -223,9 +223,9 @@ def replace(
     """Return a copy of the model with some modules exchanged.
 
     Args:
-      model: stays as it is; arrays are shared, Variables are not.
-      change: gives the new module for a path and a module of the copy.
-      which: tells them from the rest.
+        model: stays as it is; arrays are shared, Variables are not.
+        change: gives the new module for a path and a module of the copy.
+        which: tells them from the rest.
     """
 
     def visit(path, node):

@@ -21,25 +21,25 @@ class LoRAConfig:
     names them, ``model.layers.3.self_attn.q_proj``. The defaults are ``simple()``.
 
     Args:
-      r: rank, >= 1.
-      lora_alpha: $\alpha$, > 0.
-      lora_dropout: probability in [0, 1) that an input of the adapter is zeroed.
-      target_modules: names, kept as a tuple, each the whole name of a module or its end
-        after a dot (``q_proj``); or one regular expression for the whole name; or
-        ``"all-linear"``: every linear layer but the head.
-      exclude_modules: names or one regular expression, as above; they win.
-      layers_to_transform: indices of the layers to adapt; None: all. Only with
-        ``target_modules`` as names.
-      rank_pattern: rank of modules whose name, or its end after a dot, matches the
-        key, a regular expression; the first key that matches decides.
-      alpha_pattern: the same for ``lora_alpha``.
-      use_rslora: scale by $1/\sqrt{r}$ instead of $1/r$.
-      init_lora_weights: of A: True: uniform in $\pm 1/\sqrt{in}$; ``"gaussian"``:
-        N(0, 1/r^2). B starts at 0.
-      bias: ``"none"``; biases are never trained.
+        r: rank, >= 1.
+        lora_alpha: $\alpha$, > 0.
+        lora_dropout: probability in [0, 1) that an input of the adapter is zeroed.
+        target_modules: names, kept as a tuple, each the whole name of a module or
+            its end after a dot (``q_proj``); or one regular expression for the whole name; or
+            ``"all-linear"``: every linear layer but the head.
+        exclude_modules: names or one regular expression, as above; they win.
+        layers_to_transform: indices of the layers to adapt; None: all. Only with
+            ``target_modules`` as names.
+        rank_pattern: rank of modules whose name, or its end after a dot, matches the
+            key, a regular expression; the first key that matches decides.
+        alpha_pattern: the same for ``lora_alpha``.
+        use_rslora: scale by $1/\sqrt{r}$ instead of $1/r$.
+        init_lora_weights: of A: True: uniform in $\pm 1/\sqrt{in}$; ``"gaussian"``:
+            N(0, 1/r^2). B starts at 0.
+        bias: ``"none"``; biases are never trained.
 
     Raises:
-      ValueError: naming the field, its value and what it may be.
+        ValueError: naming the field, its value and what it may be.
     """
 
     r: int = 8

@@ -23,12 +23,12 @@ class LoRALinear(nnx.Module):
     a zero with a zero gradient where it is: SGD, Adam, AdamW.
 
     Args:
-      base: maps (..., in) to (..., out), called as ``base(x, key=key)``; has
-        ``kernel``.
-      lora_a, lora_b: the adapter, trained as ``nnx.LoRAParam``.
-      scale: s, one a layer; a ``nnx.Variable`` that no optimizer sees.
-      ranks: the rank of every layer of the stack, 0 for none.
-      config: where this adapter comes from.
+        base: maps (..., in) to (..., out), called as ``base(x, key=key)``; has
+            ``kernel``.
+        lora_a, lora_b: the adapter, trained as ``nnx.LoRAParam``.
+        scale: s, one a layer; a ``nnx.Variable`` that no optimizer sees.
+        ranks: the rank of every layer of the stack, 0 for none.
+        config: where this adapter comes from.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class LoRALinear(nnx.Module):
         """Return the adapted rows.
 
         Args:
-          x: input; the adapter is cast to its dtype, sums run in float32 or wider.
-          key: for dropout on the adapter's input; None: no dropout.
+            x: input; the adapter is cast to its dtype, sums run in float32 or wider.
+            key: for dropout on the adapter's input; None: no dropout.
 
         Returns:
-          In the dtype of the base's output. Differentiable in x, in the adapter and
-          in the base by jvp and vjp.
+            In the dtype of the base's output. Differentiable in x, in the adapter and
+            in the base by jvp and vjp.
         """
         base: nnx.Module = self.base
         y = base(x, key=key)  # pyright: ignore[reportCallIssue]
@@ -88,12 +88,12 @@ def dropout(
     of one 32-bit draw, and the factor is that of the rounded one.
 
     Args:
-      x: any shape.
-      rate: in [0, 1).
-      key: decides which.
+        x: any shape.
+        rate: in [0, 1).
+        key: decides which.
 
     Returns:
-      ``x / (1 - rate)`` or 0, of expectation x. Differentiable in x by jvp and vjp.
+        ``x / (1 - rate)`` or 0, of expectation x. Differentiable in x by jvp and vjp.
     """
     kept = max(round((1 - rate) * 2**16), 1)
     *rows, width = x.shape

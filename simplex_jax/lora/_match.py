@@ -15,9 +15,9 @@ class Site:
     """One linear module of a model, or one stack of them.
 
     Args:
-      hf_name: with ``{i}`` where the layer's index goes, if it is a stack.
-      depth: number of layers on the stacked axis; None: not stacked.
-      in_features, out_features: of the kernel.
+        hf_name: with ``{i}`` where the layer's index goes, if it is a stack.
+        depth: number of layers on the stacked axis; None: not stacked.
+        in_features, out_features: of the kernel.
     """
 
     hf_name: str
@@ -56,18 +56,18 @@ def make_plans(
     """Return the plan of every site that has at least one adapter.
 
     Args:
-      sites: the model's linear modules.
-      others: full names of everything else in the model that has a name: embedding,
-        norms, and the blocks that hold the modules.
-      config: what to adapt.
-      strict: whether a name or key of the configuration that means nothing in this
-        model is an error. Files may carry such names.
+        sites: the model's linear modules.
+        others: full names of everything else in the model that has a name: embedding,
+            norms, and the blocks that hold the modules.
+        config: what to adapt.
+        strict: whether a name or key of the configuration that means nothing in this
+            model is an error. Files may carry such names.
 
     Returns:
-      ``hf_name`` of the site to its plan.
+        ``hf_name`` of the site to its plan.
 
     Raises:
-      ValueError: where nothing is meant, or something that is no linear layer.
+        ValueError: where nothing is meant, or something that is no linear layer.
     """
     known = [name for site in sites for name in site.names]
     _check_targets(known, others, config, strict=strict)
@@ -101,9 +101,9 @@ def is_target(name: str, layer: int | None, config: LoRAConfig) -> bool:
     """Return whether a linear module gets an adapter.
 
     Args:
-      name: the module's full name.
-      layer: its index, or None where it belongs to no layer.
-      config: what to adapt.
+        name: the module's full name.
+        layer: its index, or None where it belongs to no layer.
+        config: what to adapt.
     """
     if config.exclude_modules and _means(config.exclude_modules, name):
         return False
@@ -119,8 +119,8 @@ def shortest_names(chosen: Sequence[str], known: Sequence[str]) -> list[str]:
     """Return the last parts of names if they mean exactly these, else the names.
 
     Args:
-      chosen: full names of modules.
-      known: full names of all linear modules.
+        chosen: full names of modules.
+        known: full names of all linear modules.
     """
     ends = sorted({name.rpartition(".")[2] for name in chosen})
     meant = [name for name in known if _means(tuple(ends), name)]

@@ -29,15 +29,15 @@ def merge(model: ModelT) -> ModelT:
     time, and rounded once to the kernel's dtype.
 
     Args:
-      model: stays as it is, so it still holds the exact base. Arrays are concrete:
-        this does not run under jit.
+        model: stays as it is, so it still holds the exact base. Arrays are concrete:
+            this does not run under jit.
 
     Returns:
-      A new model with the structure of the one that adapters were attached to.
+        A new model with the structure of the one that adapters were attached to.
 
     Raises:
-      ValueError: where there are no adapters.
-      FloatingPointError: naming the modules whose merged weight is not finite.
+        ValueError: where there are no adapters.
+        FloatingPointError: naming the modules whose merged weight is not finite.
     """
     require_adapters(model)
     problems = []
@@ -56,18 +56,18 @@ def unmerge(merged: ModelT, model: ModelT) -> ModelT:
     r"""Return a merged model as base and adapters again: $W' - s\, A B$.
 
     Args:
-      merged: ``merge(model)``, or the like after a trip through a file.
-      model: the adapters; its base is not looked at.
+        merged: ``merge(model)``, or the like after a trip through a file.
+        model: the adapters; its base is not looked at.
 
     Returns:
-      A new model that computes what ``merged`` does, with the adapters attached. Its
-      base is the original up to rounding: two roundings in the kernel's dtype of
-      numbers as large as W and s A B. Where the exact base matters, keep it:
-      ``detach(model)``.
+        A new model that computes what ``merged`` does, with the adapters attached. Its
+        base is the original up to rounding: two roundings in the kernel's dtype of
+        numbers as large as W and s A B. Where the exact base matters, keep it:
+        ``detach(model)``.
 
     Raises:
-      ValueError: where the two do not fit each other.
-      FloatingPointError: naming the modules whose weight would not be finite.
+        ValueError: where the two do not fit each other.
+        FloatingPointError: naming the modules whose weight would not be finite.
     """
     require_adapters(model)
     if next(adapter_layers(merged), None) is not None:

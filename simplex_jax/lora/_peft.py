@@ -14,6 +14,7 @@ from jaxtyping import Array
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from .._files import new_folder
 from ._attach import (
     adapter_layers,
     is_linear,
@@ -23,7 +24,6 @@ from ._attach import (
     survey,
 )
 from ._config import LoRAConfig
-from ._folder import new_folder
 from ._layer import LoRALinear
 from ._match import Plan, Site, make_plans, shortest_names
 
@@ -94,17 +94,17 @@ def save_peft(
     written as names; a regular expression or ``all-linear`` is spelt out.
 
     Args:
-      model: with adapters.
-      folder: must not exist yet, or be empty.
-      base_model_name: Hugging Face name or folder of the base, for PEFT's
-        ``AutoPeftModel``.
+        model: with adapters.
+        folder: must not exist yet, or be empty.
+        base_model_name: Hugging Face name or folder of the base, for PEFT's
+            ``AutoPeftModel``.
 
     Raises:
-      FileExistsError: where the folder has something in it.
-      ValueError: where there are no adapters, or a file could not say what they
-        are: numbers beyond a layer's rank, a scale that the configuration does not
-        give.
-      FloatingPointError: naming the modules whose adapter is not finite.
+        FileExistsError: where the folder has something in it.
+        ValueError: where there are no adapters, or a file could not say what they
+            are: numbers beyond a layer's rank, a scale that the configuration does not
+            give.
+        FloatingPointError: naming the modules whose adapter is not finite.
     """
     require_adapters(model)
     layers = [layer for _, layer in adapter_layers(model)]
@@ -133,18 +133,18 @@ def load_peft(
     """Return the model with the adapters of a PEFT folder.
 
     Args:
-      base: stays as it is; must have no adapters.
-      folder: holds ``adapter_config.json`` and ``adapter_model.safetensors``.
-      param_dtype: of A and B here, a floating-point dtype.
+        base: stays as it is; must have no adapters.
+        folder: holds ``adapter_config.json`` and ``adapter_model.safetensors``.
+        param_dtype: of A and B here, a floating-point dtype.
 
     Returns:
-      A new model, ready to run, to train on or to merge.
+        A new model, ready to run, to train on or to merge.
 
     Raises:
-      FileNotFoundError: naming the file that is missing.
-      ValueError: where the configuration asks for what is not computed here (another
-        kind of adapter, biases, DoRA, modules_to_save, trained tokens), or tensors
-        are missing, unexpected or misshapen; all of it named at once.
+        FileNotFoundError: naming the file that is missing.
+        ValueError: where the configuration asks for what is not computed here (another
+            kind of adapter, biases, DoRA, modules_to_save, trained tokens), or tensors
+            are missing, unexpected or misshapen; all of it named at once.
     """
     folder = Path(folder)
     if not jnp.issubdtype(param_dtype, jnp.floating):

@@ -2,8 +2,6 @@
 
 import json
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import jax
@@ -13,6 +11,7 @@ from flax import nnx
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from .._files import new_folder
 from ..text import Tokenizer
 from ._config import config_from_hf, config_to_hf
 from ._decoder import Decoder
@@ -90,35 +89,19 @@ def save_hf(model: Decoder, tokenizer: Tokenizer, folder: str | os.PathLike) -> 
         FileExistsError: where the folder has something in it.
         ValueError: where HF has no word for the configuration.
     """
-    folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(
-            f"{folder} exists and is not empty; name a new folder, nothing was written"
-        )
     config = config_to_hf(model.config)
     config["dtype"] = str(model.embed_tokens.embedding[...].dtype)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    generation = {
+        "bos_token_id": tokenizer.bos_id,
+        "eos_token_id": sorted(tokenizer.eog_ids) or None,
+        "pad_token_id": tokenizer.pad_id,
+    }
+    with new_folder(folder) as scratch:
         _write_json(scratch / "config.json", config)
-        generation = {
-            name: value
-            for name, value in (
-                ("bos_token_id", tokenizer.bos_id),
-                ("eos_token_id", sorted(tokenizer.eog_ids) or None),
-                ("pad_token_id", tokenizer.pad_id),
-            )
-            if value is not None
-        }
-        _write_json(scratch / "generation_config.json", generation)
+        known = {name: value for name, value in generation.items() if value is not None}
+        _write_json(scratch / "generation_config.json", known)
         tokenizer.save_hf(scratch)
         _save_shards(model, scratch)
-        # mkdtemp makes the folder private; a saved model is an ordinary folder.
-        scratch.chmod(0o777 & ~_umask())
-        scratch.replace(folder)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
 
 
 def abstract_decoder(config, *, dtype, remat: str) -> Decoder:
@@ -203,9 +186,3 @@ def _read_json(path: Path) -> dict:
 
 def _write_json(path: Path, value: dict) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -48,9 +48,17 @@ def outside_tensors(model: nnx.Module) -> list[OutsideTensor]:
 
     Returns:
         One entry a tensor; a stacked Variable gives one a layer.
+
+    Raises:
+        ValueError: where the model carries adapters.
     """
     found = []
     for path, variable in _flat(model).items():
+        if isinstance(variable, nnx.LoRAParam):
+            raise ValueError(
+                f"{'.'.join(map(str, path))} is an adapter, which has no tensor of its "
+                "own outside; save lora.merge(model) or lora.detach(model)"
+            )
         suffix = ".bias" if path[-1] == "bias" else ".weight"
         names = variable.get_metadata()
         stacked = "{i}" in names["hf_name"]

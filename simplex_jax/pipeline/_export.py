@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import gguf, models, text
+from .._files import replacing
 
 
 def export(
@@ -40,7 +41,8 @@ def export(
     context = model.config.max_position_embeddings
     content = text.modelfile(tokenizer, out.name, parameters={"num_ctx": context})
     path = out.with_name(f"{out.stem}.Modelfile")
-    path.write_text(content, encoding="utf-8")
+    with replacing(path) as put:
+        put(content.encode())
     return path
 
 

@@ -32,7 +32,7 @@ def source(smollm2_gguf, tmp_path_factory):
     return path
 
 
-def run(capsys, *words) -> tuple[int, str, str]:
+def run(capsys, *words):
     with pytest.raises(SystemExit) as stop:
         cli.main([str(word) for word in words])
     printed = capsys.readouterr()

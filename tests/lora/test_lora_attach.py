@@ -22,7 +22,7 @@ from lora_helpers import (
     tokens,
 )
 
-from simplex_jax import lora
+from simplex_jax import lora, models
 from simplex_jax.lora._layer import kernel_of
 
 ALL = lora.LoRAConfig(r=4, lora_alpha=8, target_modules="all-linear")
@@ -314,3 +314,10 @@ def test_merged_smollm2_equals_adapter_on(smollm2):
     on = logits(model, batch)
     assert gap(on, logits(base, batch)) > 0.1
     assert gap(logits(lora.merge(model), batch), on) <= 5e-4
+
+
+def test_a_model_with_adapters_is_not_written_as_a_base_model():
+    model = lora.attach(make("llama"), ALL, key=jax.random.key(0))
+    with pytest.raises(ValueError, match=r"lora_a is an adapter.*lora\.merge"):
+        models.outside_tensors(model)
+    assert models.outside_tensors(lora.merge(model))

@@ -8,7 +8,7 @@ from text_llama import LlamaVocabulary, write_vocabulary
 from text_templates import CHATML, GEMMA, LLAMA3, REPRESENTABLE
 from text_vocabularies import byte_level_tokenizer
 
-from simplex_jax.text import ChatTemplateError, Tokenizer
+from simplex_jax.text import ChatTemplateError
 
 BOS = byte_level_tokenizer().tokens.index("<bos>")
 
@@ -167,13 +167,6 @@ def test_exported_bos_in_llama_cpp(add_bos, template, tmp_path):
     assert ids.count(BOS) == (template == _WRITES_BOS)
     if template == _WRITES_BOS:
         assert ids == tokenizer.encode_chat(TALK)
-
-
-def test_muted_export_in_programs_that_add_bos(tmp_path):
-    tokenizer = byte_level_tokenizer(chat_template=LLAMA3, add_bos=True)
-    muted = Tokenizer.from_gguf(tokenizer.gguf_metadata(template_bos="mute"))
-    ids = muted.encode(muted.apply_chat_template(TALK), True, True)
-    assert ids == tokenizer.encode_chat(TALK)
 
 
 def test_smollm2_chat(smollm2_tokenizer):

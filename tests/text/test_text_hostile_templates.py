@@ -1,7 +1,6 @@
 """Templates that loop, grow or reach out end with an error, quickly and small."""
 
 import dataclasses
-import resource
 import subprocess
 import sys
 import textwrap
@@ -132,7 +131,8 @@ def test_hostile_template_is_stopped(name):
 
 def test_hostile_templates_stay_small():
     script = """
-        import sys
+        import resource, sys
+        resource.setrlimit(resource.RLIMIT_DATA, (1 << 30, 1 << 30))
         sys.path.insert(0, sys.argv[1])
         from test_text_hostile_templates import HOSTILE, ChatTemplateError, _use
         for name, template in HOSTILE.items():
@@ -145,13 +145,9 @@ def test_hostile_templates_stay_small():
                 raise SystemExit(f"{name} was rendered")
     """
 
-    def limit():
-        resource.setrlimit(resource.RLIMIT_DATA, (1 << 30, 1 << 30))
-
     folder = str(Path(__file__).parent)
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script), folder],
-        preexec_fn=limit,
         timeout=300,
         capture_output=True,
         text=True,
