@@ -22,14 +22,14 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Put]:
     only a killed process leaves it behind (``.<hex>.tmp``).
 
     Args:
-            path: the file to replace or create; a symbolic link keeps pointing to
-                    the file behind it.
+        path: the file to replace or create; a symbolic link keeps pointing to
+            the file behind it.
 
     Yields:
-            A function that appends bytes, or a memory view of bytes.
+        A function that appends bytes, or a memory view of bytes.
 
     Raises:
-            OSError: the file cannot be written; ``filename`` says which.
+        OSError: the file cannot be written; ``filename`` says which.
     """
     target = Path(path).resolve()
     if target.is_dir():

@@ -25,8 +25,8 @@ class LoRAConfig:
         lora_alpha: $\alpha$, > 0.
         lora_dropout: probability in [0, 1) that an input of the adapter is zeroed.
         target_modules: names, kept as a tuple, each the whole name of a module or
-            its end after a dot (``q_proj``); or one regular expression for the whole name; or
-            ``"all-linear"``: every linear layer but the head.
+            its end after a dot (``q_proj``); or one regular expression for the
+            whole name; or ``"all-linear"``: every linear layer but the head.
         exclude_modules: names or one regular expression, as above; they win.
         layers_to_transform: indices of the layers to adapt; None: all. Only with
             ``target_modules`` as names.
