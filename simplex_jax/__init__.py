@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from . import models as models
     from . import pipeline as pipeline
     from . import text as text
+    from . import train as train
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("data", "gguf", "lora", "models", "pipeline", "text")
+_SUBPACKAGES = ("data", "gguf", "lora", "models", "pipeline", "text", "train")
 
 
 def __getattr__(name: str):

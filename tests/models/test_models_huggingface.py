@@ -264,3 +264,14 @@ def test_unusable_configuration_is_named(folder, change, message):
 def test_source_that_does_not_exist_is_named_with_the_known_ones(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere'.*smollm2-135m.*hf:"):
         models.load(tmp_path / "nowhere")
+
+
+def test_hub_without_a_network_is_named(monkeypatch):
+    import huggingface_hub
+
+    def unreachable(*_, **__):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    with pytest.raises(ConnectionError, match=r"hf:org/name.*not known.*local folder"):
+        models.load("hf:org/name")

@@ -1,0 +1,82 @@
+"""Cross-entropy of the next token, without ever holding all the logits."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .._typing import PRNGKey
+from ..models import Decoder
+
+
+def nll(
+    model: Decoder,
+    batch: Mapping[str, Array],
+    *,
+    key: PRNGKey | None = None,
+    chunk_tokens: int = 512,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    r"""Return the summed negative log-likelihood of the targets, and their weight.
+
+    $\sum_i w_i\,(\log\sum_v e^{z_{iv}} - z_{i y_i})$ and $\sum_i w_i$: divide sums by
+    sums, over micro-batches and devices alike, and every token counts the same.
+
+    Args:
+        model: a decoder, with adapters or without.
+        batch: arrays (B, T), as ``data.pack`` makes them: ``tokens`` and ``targets``,
+            ids; ``loss_mask``, the weight w >= 0 of each target; ``segment_ids``, 0 for
+            padding; ``positions``.
+        key: for dropout in adapters; None: no dropout.
+        chunk_tokens: logits are made for this many targets at a time, of those alone
+            whose weight is not 0, and made again for the gradient: memory is
+            ``chunk_tokens`` times V, not B T V.
+
+    Returns:
+        Two scalars in float32, or float64 for a float64 model: nats, and weight.
+
+    Raises:
+        ValueError: where an array is missing or the shapes differ.
+
+    Differentiable in the model by jvp and vjp.
+    """
+    names = ("tokens", "targets", "loss_mask", "segment_ids", "positions")
+    missing = [name for name in names if name not in batch]
+    if missing:
+        raise ValueError(f"batch lacks {', '.join(missing)}; data.pack makes all five")
+    shapes = {name: batch[name].shape for name in names}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(f"batch: the shapes must be equal, got {shapes}")
+    if chunk_tokens < 1:
+        raise ValueError(f"chunk_tokens must be >= 1, got {chunk_tokens}")
+    hidden = model.hidden(
+        batch["tokens"], batch["positions"], batch["segment_ids"], key=key
+    )
+    count = batch["targets"].size
+    chunk_tokens = min(chunk_tokens, count)
+    # Targets that carry loss come first, so that the chunks after them are skipped.
+    weights = batch["loss_mask"].reshape(count)
+    order = jnp.argsort(weights == 0, stable=True)
+    hidden = hidden.reshape(count, -1)[order]
+    targets, weights = batch["targets"].reshape(count)[order], weights[order]
+    padding = -count % chunk_tokens
+    hidden = jnp.pad(hidden, ((0, padding), (0, 0)))
+    targets, weights = (jnp.pad(x, (0, padding)) for x in (targets, weights))
+
+    def chunk_nll(hidden, targets, weights):
+        logits = model.logits(hidden[None])[0]
+        chosen = jnp.take_along_axis(logits, targets[:, None], axis=1)[:, 0]
+        losses = jax.nn.logsumexp(logits, axis=1) - chosen
+        return jnp.sum(losses * weights.astype(losses.dtype))
+
+    def step(total, chunk):
+        some = jnp.any(chunk[2] != 0)
+        skip = jnp.zeros_like(total)
+        return total + jax.lax.cond(some, chunk_nll, lambda *_: skip, *chunk), None
+
+    dtype = jnp.promote_types(hidden.dtype, jnp.float32)
+    chunks = [
+        x.reshape(-1, chunk_tokens, *x.shape[1:]) for x in (hidden, targets, weights)
+    ]
+    total, _ = jax.lax.scan(jax.checkpoint(step), jnp.zeros((), dtype), chunks)
+    return total, jnp.sum(weights, dtype=dtype)
