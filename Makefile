@@ -42,7 +42,7 @@ tests: $(VENV)/.installed
 
 # NNX is moving to modules that are plain pytrees; the package must work as such.
 tests-tree: $(VENV)/.installed
-	NNX_GRAPH_MODE=false NNX_GRAPH_UPDATES=false $(PY) $(PYTEST) tests/models
+	NNX_GRAPH_MODE=false NNX_GRAPH_UPDATES=false $(PY) $(PYTEST) tests/models tests/lora tests/train
 
 ifeq ($(NEWEST),)
 tests-newest:
