@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -13,26 +14,25 @@ if TYPE_CHECKING:
 def verification_table(result: "Verification") -> None:
     """Print a comparison with llama.cpp, a line a prompt, and the verdict."""
     table = Table(
-        title=f"{escape(result.path)} ({result.file_type}): JAX and llama.cpp"
+        title=f"{escape(result.path)} ({result.file_type}): JAX and llama.cpp",
+        box=SIMPLE,
     )
-    table.add_column("prompt", no_wrap=True, ratio=1)
-    headings = ("tokens", "ids", "max Δ", "mean KL", "top 1", "greedy text")
+    table.add_column("prompt", no_wrap=True)
+    headings = ("tokens", "ids", "max Δ", "KL, nats", "top 1", "greedy")
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for check in result.checks:
-        if check.first_difference is None:
-            greedy = f"{check.greedy_tokens} equal"
-        else:
-            gap = check.gap_at_difference
-            greedy = f"parts at {check.first_difference} (gap {gap:.1e})"
+        equal = check.first_difference
+        if equal is None:
+            equal = check.greedy_tokens
         table.add_row(
-            escape(repr(check.prompt[:40])),
+            escape(_short(repr(check.prompt), 15)),
             str(check.tokens),
             "equal" if check.ids_equal else "differ",
             f"{check.max_logit_difference:.1e}",
             f"{check.mean_kl_nats:.1e}",
             f"{check.top1_agreement:.0%}",
-            greedy,
+            f"{equal} of {check.greedy_tokens}",
         )
     console = Console()
     console.print(table)
@@ -50,7 +50,7 @@ def summary_tables(summary: dict) -> None:
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold")
         for key, value in mapping.items():
-            table.add_row(key, escape(_short(value)))
+            table.add_row(key, escape(_short(str(value), 300)))
         console.print(table)
     table = Table(title="tensors")
     for heading in ("name", "shape", "type", "bytes"):
@@ -63,6 +63,5 @@ def summary_tables(summary: dict) -> None:
     console.print(table)
 
 
-def _short(value: object) -> str:
-    text = value if isinstance(value, str) else str(value)
-    return text if len(text) <= 300 else f"{text[:300]}… ({len(text)} characters)"
+def _short(text: str, characters: int) -> str:
+    return text if len(text) <= characters else f"{text[: characters - 1]}…"

@@ -87,6 +87,9 @@ def test_verify_prints_a_table_and_writes_json(capsys, source, tmp_path):
     status, out, _ = run(capsys, *words)
     assert status == 0
     assert "verified" in out
+    # Every column is there in full in a terminal of 80 characters.
+    for shown in ("tokens", "max Δ", "KL, nats", "top 1", "100%", "3 of 3"):
+        assert shown in out
     assert json.loads(report.read_text())["passed"] is True
 
 
