@@ -32,9 +32,9 @@ KL_TOLERANCE_NATS = 0.1
 
 llama.cpp multiplies F16 and BF16 weights by activations rounded to the same type, and
 quantized weights by activations quantized to 8 bits, where this library decodes the
-weights and computes in float32. That moves logits by an amount that grows with them; what
-it does to the distribution is comparable between models. Measured on SmolLM2: rounding
-costs up to 0.06 (Q4_0), rotary rows in the wrong order 0.3 to 1.4.
+weights and computes in float32. That moves logits by an amount that grows with them;
+what it does to the distribution is comparable between models. Measured on SmolLM2:
+rounding costs up to 0.06 (Q4_0), rotary rows in the wrong order 0.3 to 1.4.
 """
 
 
