@@ -21,6 +21,7 @@ from ._draws import Draws
 from ._example import Example
 from ._posterior import Solution, solve
 from ._protocols import Split, Verification, verdict
+from ._provenance import provenance
 from ._scan import copies, corrupt, likelihood, truths
 from ._template import Template, read
 
@@ -71,17 +72,9 @@ def generate(seed: int, index: int, split: Split) -> Example:
         if solution.kept:
             break
     prompt = f"{_question(template.label)}\n{template.fill(**slots)}"
-    metadata = {
-        "id": f"{NAME}/{split}/{seed}/{index}",
-        "generator": NAME,
-        "template": template.id,
-        "split": split,
-        "split_hash": template.hash,
-        "truth": truth,
-        "answer": solution.answer,
-        "confidence": float(solution.confidence),
-        "posterior": float(solution.posterior),
-    }
+    metadata = provenance(
+        NAME, split, seed, index, template, truth, solution.answer, solution
+    )
     response = f'{solution.answer[:-1]}, "confidence": {solution.confidence}}}'
     return Example.from_pair(prompt, response, metadata)
 

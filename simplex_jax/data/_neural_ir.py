@@ -16,6 +16,7 @@ from ._gate_templates import PROGRAMS, TEMPLATES
 from ._gates import Program, parse, table
 from ._posterior import Solution, solve
 from ._protocols import Split, Verification, read_confidence, verdict
+from ._provenance import provenance
 from ._template import Template, read
 
 NAME = "neural_ir"
@@ -62,17 +63,9 @@ def generate(seed: int, index: int, split: Split) -> Example:
     text = template.fill(author=author, flip=str(flip), **names, **outputs)
     prompt = f"Gate over {x}, {y}: program (confidence)?\n{text}"
     answer = solution.answer.format(**names)
-    metadata = {
-        "id": f"{NAME}/{split}/{seed}/{index}",
-        "generator": NAME,
-        "template": template.id,
-        "split": split,
-        "split_hash": template.hash,
-        "truth": truth.format(**names),
-        "answer": answer,
-        "confidence": float(solution.confidence),
-        "posterior": float(solution.posterior),
-    }
+    metadata = provenance(
+        NAME, split, seed, index, template, truth.format(**names), answer, solution
+    )
     return Example.from_pair(prompt, f"{answer} ({solution.confidence})", metadata)
 
 

@@ -14,6 +14,7 @@ from ._draws import Draws
 from ._example import Example
 from ._posterior import Solution, solve
 from ._protocols import Split, Verification, read_confidence, verdict
+from ._provenance import provenance
 from ._sentiment_templates import ADJECTIVES, CLASSES, ITEMS, TEMPLATES
 from ._template import Template, read
 
@@ -67,17 +68,9 @@ def generate(seed: int, index: int, split: Split) -> Example:
         solution = posterior(source, cues)
         if words[0] != words[1] and solution.kept:
             break
-    metadata = {
-        "id": f"{NAME}/{split}/{seed}/{index}",
-        "generator": NAME,
-        "template": template.id,
-        "split": split,
-        "split_hash": template.hash,
-        "truth": truth,
-        "answer": solution.answer,
-        "confidence": float(solution.confidence),
-        "posterior": float(solution.posterior),
-    }
+    metadata = provenance(
+        NAME, split, seed, index, template, truth, solution.answer, solution
+    )
     response = f"{solution.answer} ({solution.confidence})"
     return Example.from_pair(prompt, response, metadata)
 

@@ -81,6 +81,7 @@ def save_gguf(
     file_type: str = "q8_0",
     *,
     name: str | None = None,
+    metadata: Mapping[str, gguf.MetadataValue] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> None:
     """Write a model and its tokenizer as one GGUF file that llama.cpp runs.
@@ -90,14 +91,17 @@ def save_gguf(
 
     Args:
         model: the weights.
-        tokenizer: its vocabulary is padded to the embedding's rows.
+        tokenizer: with as many tokens as the embedding has rows.
         path: of the file; its folder is made, an existing file replaced at the end.
         file_type: a key of ``gguf.FILE_TYPES``.
         name: ``general.name``; None: the file's stem.
+        metadata: further ``general.*`` keys, such as ``general.license``,
+            ``general.tags`` or ``general.sampling.temp``, in NumPy types.
         progress: called with the share of tensors written so far, in (0, 1].
 
     Raises:
-        ValueError: on an unknown file type, a tokenizer that does not fit, a
+        ValueError: on an unknown file type, a ``metadata`` key that is not
+            ``general.*`` or is written anyway, a tokenizer that does not fit, a
             configuration that llama.cpp cannot express, or non-finite weights.
         OSError: where the disk is full or the folder cannot be written.
     """
@@ -146,7 +150,7 @@ def save_gguf(
                 _ROPE_FREQS, array.shape, gguf.GGMLType.F32, lambda: array
             ),
         )
-    metadata: dict[str, gguf.MetadataValue] = {
+    written: dict[str, gguf.MetadataValue] = {
         "general.architecture": config.model_type,
         "general.type": "model",
         "general.name": name,
@@ -154,9 +158,16 @@ def save_gguf(
         "general.file_type": np.uint32(gguf.FILE_TYPES[file_type]),
     }
     if any(gguf.block_size(s.type)[0] > 1 for s in sources):
-        metadata["general.quantization_version"] = np.uint32(2)
-    metadata |= config_to_gguf(config) | tokenizer.gguf_metadata()
-    gguf.write(path, metadata, sources)
+        written["general.quantization_version"] = np.uint32(2)
+    extra = dict(metadata or {})
+    refused = [k for k in extra if k in written or not k.startswith("general.")]
+    if refused:
+        raise ValueError(
+            f"metadata: {', '.join(refused)} cannot be given; it takes general.* keys "
+            f"other than {', '.join(written)}"
+        )
+    written |= extra | config_to_gguf(config) | tokenizer.gguf_metadata()
+    gguf.write(path, written, sources)
 
 
 def config_from_gguf(file: gguf.GGUFFile) -> DecoderConfig:

@@ -289,3 +289,29 @@ def test_full_disk_keeps_the_old_file(tokenizer, tmp_path, monkeypatch):
     assert caught.value.filename == str(path)
     assert path.read_bytes() == b"the old file"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_further_general_keys_are_written(tokenizer, tmp_path):
+    path = tmp_path / "model.gguf"
+    extra = {
+        "general.license": "apache-2.0",
+        "general.tags": ["sentiment", "small"],
+        "general.sampling.temp": np.float32(0.7),
+    }
+    model = make(row_config("llama"))
+    models.save_gguf(model, tokenizer, path, "f32", metadata=extra)
+    with gguf.read(path) as file:
+        assert {key: file.metadata[key] for key in extra} == extra
+
+
+@pytest.mark.parametrize("key", ["general.architecture", "llama.block_count", "x"])
+def test_keys_that_are_not_the_callers_are_refused(key, tokenizer, tmp_path):
+    with pytest.raises(ValueError, match=f"metadata: {key} cannot be given"):
+        models.save_gguf(
+            make(row_config("llama")),
+            tokenizer,
+            tmp_path / "model.gguf",
+            "f32",
+            metadata={key: np.uint32(1)},
+        )
+    assert not list(tmp_path.iterdir())
