@@ -39,3 +39,30 @@ def smollm2(smollm2_gguf):
     from simplex_jax import models
 
     return models.load(smollm2_gguf)
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(smollm2_gguf):
+    """A small random Llama with SmolLM2's vocabulary, and its tokenizer."""
+    from flax import nnx
+
+    from simplex_jax import gguf, models
+    from simplex_jax.text import Tokenizer
+
+    with gguf.read(smollm2_gguf) as file:
+        tokenizer = Tokenizer.from_gguf(file.metadata)
+    config = models.DecoderConfig(
+        model_type="llama",
+        vocab_size=tokenizer.vocab_size,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        tie_word_embeddings=True,
+    )
+    model = models.Decoder(config, rngs=nnx.Rngs(0))
+    # Weights of 0.02 would leave every logit near 0 and hide any mistake.
+    model = jax.tree.map(lambda leaf: leaf * 5 if leaf.ndim > 1 else leaf, model)
+    return model, tokenizer

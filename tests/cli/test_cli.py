@@ -2,33 +2,15 @@
 
 import json
 
-import jax
 import pytest
-from flax import nnx
 
 from simplex_jax import cli, gguf, models
-from simplex_jax.text import Tokenizer
 
 
 @pytest.fixture(scope="module")
-def source(smollm2_gguf, tmp_path_factory):
-    with gguf.read(smollm2_gguf) as file:
-        tokenizer = Tokenizer.from_gguf(file.metadata)
-    config = models.DecoderConfig(
-        model_type="llama",
-        vocab_size=tokenizer.vocab_size,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-        tie_word_embeddings=True,
-    )
-    model = models.Decoder(config, rngs=nnx.Rngs(0))
-    model = jax.tree.map(lambda leaf: leaf * 10 if leaf.ndim > 1 else leaf, model)
+def source(tiny_llama, tmp_path_factory):
     path = tmp_path_factory.mktemp("cli") / "tiny.gguf"
-    models.save_gguf(model, tokenizer, path, "f32")
+    models.save_gguf(*tiny_llama, path, "f32")
     return path
 
 

@@ -1,15 +1,8 @@
 """Small models as folders and files, each made once."""
 
-import warnings
 from pathlib import Path
 
 import pytest
-
-with warnings.catch_warnings():
-    # nnx.State is a typing.Hashable mapping, which beartype calls deprecated.
-    warnings.filterwarnings("ignore", ".*typing.Hashable deprecated by PEP 585")
-    import simplex_jax.models  # noqa: F401
-
 from models_helpers import (
     VOCAB,
     small_tokenizer,

@@ -3,12 +3,10 @@
 import dataclasses
 import json
 
-import jax
 import numpy as np
 import pytest
-from flax import nnx
 
-from simplex_jax import gguf, models, pipeline
+from simplex_jax import models, pipeline
 from simplex_jax.pipeline import _verify
 from simplex_jax.text import Tokenizer
 
@@ -16,33 +14,9 @@ pytest.importorskip("llama_cpp")
 
 
 @pytest.fixture(scope="module")
-def tokenizer(smollm2_gguf):
-    with gguf.read(smollm2_gguf) as file:
-        return Tokenizer.from_gguf(file.metadata)
-
-
-@pytest.fixture(scope="module")
-def model(tokenizer):
-    config = models.DecoderConfig(
-        model_type="llama",
-        vocab_size=tokenizer.vocab_size,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-    )
-    model = models.Decoder(config, rngs=nnx.Rngs(0))
-    # Weights of 0.02 would leave every logit near 0 and hide any mistake.
-    return jax.tree.map(lambda leaf: leaf * 5 if leaf.ndim > 1 else leaf, model)
-
-
-@pytest.fixture(scope="module")
-def f32_file(model, tokenizer, tmp_path_factory):
+def f32_file(tiny_llama, tmp_path_factory):
     path = tmp_path_factory.mktemp("verify") / "model.gguf"
-    models.save_gguf(model, tokenizer, path, "f32")
+    models.save_gguf(*tiny_llama, path, "f32")
     return path
 
 
@@ -61,9 +35,9 @@ def test_a_sound_file_is_verified(f32_file):
 
 
 @pytest.mark.parametrize("file_type", ["f16", "bf16", "q8_0", "q4_0"])
-def test_rounded_files_stay_within_their_bounds(model, tokenizer, tmp_path, file_type):
+def test_rounded_files_stay_within_their_bounds(tiny_llama, tmp_path, file_type):
     path = tmp_path / "model.gguf"
-    models.save_gguf(model, tokenizer, path, file_type)
+    models.save_gguf(*tiny_llama, path, file_type)
     result = pipeline.verify(path, prompts=pipeline.PROMPTS[:2], greedy_tokens=4)
     assert result.passed, result.problems
 
