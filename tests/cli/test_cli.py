@@ -10,7 +10,8 @@ from simplex_jax import cli, gguf, models
 @pytest.fixture(scope="module")
 def source(tiny_llama, tmp_path_factory):
     path = tmp_path_factory.mktemp("cli") / "tiny.gguf"
-    models.save_gguf(*tiny_llama, path, "f32")
+    model, tokenizer = tiny_llama
+    models.save_gguf(model, tokenizer, path, "f32")
     return path
 
 

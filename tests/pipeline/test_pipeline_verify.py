@@ -16,7 +16,8 @@ pytest.importorskip("llama_cpp")
 @pytest.fixture(scope="module")
 def f32_file(tiny_llama, tmp_path_factory):
     path = tmp_path_factory.mktemp("verify") / "model.gguf"
-    models.save_gguf(*tiny_llama, path, "f32")
+    model, tokenizer = tiny_llama
+    models.save_gguf(model, tokenizer, path, "f32")
     return path
 
 
@@ -37,7 +38,8 @@ def test_a_sound_file_is_verified(f32_file):
 @pytest.mark.parametrize("file_type", ["f16", "bf16", "q8_0", "q4_0"])
 def test_rounded_files_stay_within_their_bounds(tiny_llama, tmp_path, file_type):
     path = tmp_path / "model.gguf"
-    models.save_gguf(*tiny_llama, path, file_type)
+    model, tokenizer = tiny_llama
+    models.save_gguf(model, tokenizer, path, file_type)
     result = pipeline.verify(path, prompts=pipeline.PROMPTS[:2], greedy_tokens=4)
     assert result.passed, result.problems
 
