@@ -345,6 +345,7 @@ def test_every_truncation_is_refused(valid: bytes, tmp_path: Path) -> None:
             gguf.read(path)
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_loads_or_is_refused(valid: bytes, tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     header_bytes = len(valid) - 130

@@ -66,6 +66,7 @@ def test_equals_cross_entropy_of_all_logits(chunk_tokens):
     np.testing.assert_allclose(total, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_gradients_equal_those_of_all_logits():
     with jax.enable_x64(True):
         model, batch = make(jnp.float64), batch_of()
@@ -75,6 +76,7 @@ def test_gradients_equal_those_of_all_logits():
             np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_jvp_vjp_and_finite_differences_agree():
     with jax.enable_x64(True):
         model, batch = make(jnp.float64), batch_of()
