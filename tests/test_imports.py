@@ -65,7 +65,7 @@ def test_the_scan_sees_every_form_of_import(tmp_path, monkeypatch):
     assert imported_packages(file) == {"models", "text", "lora", "train"}
 
 
-@pytest.mark.parametrize("package", ["data", "gguf"])
+@pytest.mark.parametrize("package", ["data", "evals", "gguf"])
 def test_numpy_packages_do_not_load_jax(package):
     code = f"import sys, simplex_jax.{package}; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

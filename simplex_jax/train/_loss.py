@@ -1,10 +1,10 @@
 """Cross-entropy of the next token, without ever holding all the logits."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from .._typing import PRNGKey
 from ..models import Decoder
@@ -40,6 +40,46 @@ def nll(
 
     Differentiable in the model by jvp and vjp.
     """
+    return _sums(model, batch, _nll, key=key, chunk_tokens=chunk_tokens)
+
+
+def token_accuracy(
+    model: Decoder, batch: Mapping[str, Array], *, chunk_tokens: int = 512
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Return the weight of the targets that are the most probable token, and of all.
+
+    Args:
+        model: as for ``nll``.
+        batch: as for ``nll``.
+        chunk_tokens: as for ``nll``.
+
+    Returns:
+        Two scalars in float32 or wider; piecewise constant in the model.
+
+    Raises:
+        ValueError: as ``nll``.
+    """
+    return _sums(model, batch, _hits, key=None, chunk_tokens=chunk_tokens)
+
+
+def _nll(logits: Float[Array, "M V"], targets: Int[Array, " M"]) -> Float[Array, " M"]:
+    chosen = jnp.take_along_axis(logits, targets[:, None], axis=1)[:, 0]
+    return jax.nn.logsumexp(logits, axis=1) - chosen
+
+
+def _hits(logits: Float[Array, "M V"], targets: Int[Array, " M"]) -> Float[Array, " M"]:
+    return (jnp.argmax(logits, axis=1) == targets).astype(logits.dtype)
+
+
+def _sums(
+    model: Decoder,
+    batch: Mapping[str, Array],
+    score: Callable[[Array, Array], Array],
+    *,
+    key: PRNGKey | None,
+    chunk_tokens: int,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Return the weighted sum of a score of logits and targets, and the weight."""
     names = ("tokens", "targets", "loss_mask", "segment_ids", "positions")
     missing = [name for name in names if name not in batch]
     if missing:
@@ -63,16 +103,14 @@ def nll(
     hidden = jnp.pad(hidden, ((0, padding), (0, 0)))
     targets, weights = (jnp.pad(x, (0, padding)) for x in (targets, weights))
 
-    def chunk_nll(hidden, targets, weights):
-        logits = model.logits(hidden[None])[0]
-        chosen = jnp.take_along_axis(logits, targets[:, None], axis=1)[:, 0]
-        losses = jax.nn.logsumexp(logits, axis=1) - chosen
-        return jnp.sum(losses * weights.astype(losses.dtype))
+    def chunk_sum(hidden, targets, weights):
+        scores = score(model.logits(hidden[None])[0], targets)
+        return jnp.sum(scores * weights.astype(scores.dtype))
 
     def step(total, chunk):
         some = jnp.any(chunk[2] != 0)
         skip = jnp.zeros_like(total)
-        return total + jax.lax.cond(some, chunk_nll, lambda *_: skip, *chunk), None
+        return total + jax.lax.cond(some, chunk_sum, lambda *_: skip, *chunk), None
 
     dtype = jnp.promote_types(hidden.dtype, jnp.float32)
     chunks = [
