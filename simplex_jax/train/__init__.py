@@ -20,4 +20,5 @@ from ._step import TrainState as TrainState
 from ._step import init_state as init_state
 from ._step import make_evaluation as make_evaluation
 from ._step import make_step as make_step
+from ._step import mean_over as mean_over
 from ._tokens import chat_tokens as chat_tokens

@@ -99,7 +99,7 @@ class Checkpoints:
             raise ValueError(
                 f"checkpoint {step} in {self._folder.name} cannot be read: {reason[0]}"
             ) from error
-        return found.arrays, found.progress
+        return found["arrays"], found["progress"]
 
     def restore_latest(
         self, like: Any

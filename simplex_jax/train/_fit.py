@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
 
 from ..data import PackedBatches
 from ..models import Decoder
@@ -22,7 +21,7 @@ from ._config import TrainingConfig
 from ._optimizer import learning_rate_schedule, make_optimizer
 from ._records import Record, Records
 from ._sharding import make_mesh, place, place_batch
-from ._step import TrainState, init_state, make_evaluation, make_step
+from ._step import TrainState, init_state, make_evaluation, make_step, mean_over
 
 # A run whose gradients are not finite this often in a row will not recover.
 _NOT_FINITE_LIMIT = 10
@@ -184,7 +183,7 @@ def fit(
                 taken = progress.step - progress.skipped_steps
                 note(
                     loss=float(metrics["loss"]),
-                    learning_rate=float(schedule(max(taken - 1, 0))),
+                    learning_rate=float(np.asarray(schedule(max(taken - 1, 0)))),
                     grad_norm=float(metrics["grad_norm"]),
                     tokens=progress.tokens,
                     tokens_per_second=pace(progress.tokens),
@@ -192,9 +191,10 @@ def fit(
                 )
             eval_loss = None
             if heldout and (last or progress.step % eval_every == 0):
-                found = _evaluate(evaluate, state.params, frozen, heldout, mesh)
-                note(**found)
-                eval_loss = found["eval_loss"]
+                placed = (place_batch(dict(batch), mesh) for batch in heldout)
+                means = mean_over(evaluate, state.params, frozen, placed)
+                eval_loss = means["nll"]
+                note(eval_loss=eval_loss, eval_token_accuracy=means["token_accuracy"])
                 progress.evaluated(eval_loss)
             stopped_by = progress.stopped_by(config, steps)
             if stopped_by is None and should_stop():
@@ -250,23 +250,6 @@ def _micro_batches(
 ) -> dict[str, np.ndarray]:
     micro = [next(batches) for _ in range(config.gradient_accumulation_steps)]
     return {name: np.stack([m[name] for m in micro]) for name in micro[0]}
-
-
-def _evaluate(
-    evaluate: Callable[..., dict[str, Any]],
-    params: Any,
-    frozen: Any,
-    heldout: Sequence[Mapping[str, np.ndarray]],
-    mesh: Mesh,
-) -> dict[str, float]:
-    sums = {"nll": 0.0, "correct": 0.0, "weight": 0.0}
-    for batch in heldout:
-        found = evaluate(params, frozen, place_batch(dict(batch), mesh))
-        sums = {name: sums[name] + float(found[name]) for name in sums}
-    return {
-        "eval_loss": sums["nll"] / sums["weight"],
-        "eval_token_accuracy": sums["correct"] / sums["weight"],
-    }
 
 
 def _require_finite(state: TrainState, step: int) -> None:

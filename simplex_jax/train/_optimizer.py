@@ -1,4 +1,4 @@
-"""AdamW with warmup, clipping, and steps that are left out where they are not finite."""
+"""AdamW with warmup and clipping, which leaves out what is not finite."""
 
 import jax
 import jax.numpy as jnp

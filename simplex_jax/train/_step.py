@@ -1,10 +1,11 @@
 """One optimizer step and one evaluation, pure functions of pytrees."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array, Int
@@ -12,7 +13,7 @@ from jaxtyping import Array, Int
 from .._typing import PRNGKey
 from ._loss import nll, token_accuracy
 
-Batch: TypeAlias = Mapping[str, Array]
+Batch: TypeAlias = Mapping[str, Array | np.ndarray]
 """Arrays (A, B, T) by name: A micro-batches of what ``nll`` takes."""
 
 
@@ -79,7 +80,7 @@ def make_step(
         token), ``loss_tokens`` (the weight), ``tokens`` (cells in use), ``grad_norm``.
     """
 
-    def loss_sum(params, frozen, batch, key):
+    def loss_sum(params, frozen, batch: Mapping[str, Array], key):
         if compute_dtype is not None:
             params = jax.tree.map(lambda x: x.astype(compute_dtype), params)
         model = nnx.merge(graphdef, params, frozen)
@@ -87,7 +88,7 @@ def make_step(
 
     value_and_grad = jax.value_and_grad(loss_sum, has_aux=True)
 
-    def step(state: TrainState, frozen: Any, batch: Batch):
+    def step(state: TrainState, frozen: Any, batch: Mapping[str, Array]):
         base = jax.random.wrap_key_data(state.key_data)
         key = jax.random.fold_in(base, state.step)
 
@@ -100,7 +101,11 @@ def make_step(
 
         count = batch["tokens"].shape[0]
         shapes = jax.eval_shape(
-            value_and_grad, state.params, frozen, {k: v[0] for k, v in batch.items()}, key
+            value_and_grad,
+            state.params,
+            frozen,
+            {k: v[0] for k, v in batch.items()},
+            key,
         )
         zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         ((total, weight), grads), _ = jax.lax.scan(
@@ -120,6 +125,31 @@ def make_step(
     return jax.jit(step, donate_argnums=0)
 
 
+def mean_over(
+    evaluate: Callable[[Any, Any, Batch], dict[str, Array]],
+    params: Any,
+    frozen: Any,
+    batches: Iterable[Batch],
+) -> dict[str, float]:
+    """Return what a target costs on average over all batches.
+
+    Args:
+        evaluate: of ``make_evaluation``.
+        params: what it takes first.
+        frozen: what it takes second.
+        batches: at least one.
+
+    Returns:
+        ``nll`` in nats and ``token_accuracy`` in [0, 1], by weight.
+    """
+    totals = [0.0, 0.0, 0.0]
+    for batch in batches:
+        found = evaluate(params, frozen, batch)
+        sums = (found["nll"], found["correct"], found["weight"])
+        totals = [t + float(s) for t, s in zip(totals, sums, strict=True)]
+    return {"nll": totals[0] / totals[2], "token_accuracy": totals[1] / totals[2]}
+
+
 def make_evaluation(
     graphdef: Any, *, compute_dtype: Any = None, chunk_tokens: int = 256
 ) -> Callable[[Any, Any, Batch], dict[str, Array]]:
@@ -135,7 +165,7 @@ def make_evaluation(
         gives sums, to be added over batches: ``nll`` in nats, ``correct``, ``weight``.
     """
 
-    def evaluate(params: Any, frozen: Any, batch: Batch):
+    def evaluate(params: Any, frozen: Any, batch: Mapping[str, Array]):
         if compute_dtype is not None:
             params = jax.tree.map(lambda x: x.astype(compute_dtype), params)
         model = nnx.merge(graphdef, params, frozen)

@@ -44,8 +44,8 @@ def chat_tokens(
         # A turn's first token may merge with the last one before it.
         if start < len(shown) - 1 or end < len(told) - 1:
             raise ValueError(
-                f"message {i}: the chat template rewrites earlier turns when later ones "
-                "follow; use examples of one answer, or another template"
+                f"message {i}: the chat template rewrites earlier turns when later "
+                "ones follow; use examples of one answer, or another template"
             )
         ends = [at for at in range(start, end) if ids[at] in tokenizer.eog_ids]
         if not ends:
