@@ -3,12 +3,17 @@
 import dataclasses
 import json
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from ._progress import progress_bar, working
+
+if TYPE_CHECKING:
+    from .. import pipeline
 
 Positional = tyro.conf.Positional
 
@@ -18,7 +23,7 @@ class Generate:
     """Continue a prompt, printing the text as it comes."""
 
     source: Positional[str]
-    """Base model name, .gguf file or Hugging Face folder."""
+    """Base model name, .gguf file, Hugging Face folder, or folder of a run."""
     prompt: str
     """The text to continue."""
     chat: bool = False
@@ -62,7 +67,7 @@ class Export:
     """Write a model as one GGUF file, with a Modelfile for Ollama beside it."""
 
     source: Positional[str]
-    """Base model name, .gguf file or Hugging Face folder."""
+    """Base model name, .gguf file, Hugging Face folder, or folder of a run."""
     out: Path
     """The GGUF file to write."""
     type: str = "q8_0"
@@ -132,8 +137,107 @@ class Inspect:
         return 0
 
 
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Fine-tune a specialist, and leave a GGUF file that llama.cpp runs.
+
+    The same command on an unfinished run goes on with it.
+    """
+
+    specialist: Positional[str | None] = None
+    """What to learn: sentiment_analysis, document_extraction or neural_ir."""
+    base: str | None = None
+    """Base model name, .gguf file or Hugging Face folder; smollm2-135m if left out."""
+    data: Path | None = None
+    """Your own examples instead of a specialist's, JSONL."""
+    out: Path | None = None
+    """Folder of the run; runs/ and the specialist's or the file's name if left out."""
+    config: Path | None = None
+    """YAML with the sections lora, training, data and export."""
+    set: tuple[str, ...] = ()
+    """Settings over those of the file, such as training.max_steps=300."""
+    full: bool = False
+    """Train every weight instead of adapters."""
+    strict: bool = False
+    """Refuse examples that are too long, instead of leaving them out."""
+    local_test: bool = False
+    """Try everything in a minute, and learn nothing."""
+
+    def __call__(self) -> int:
+        """Run the command and return the exit status."""
+        from .. import pipeline
+        from ._tables import run_table
+        from ._watch import stopping, watching
+
+        config = self.resolve()
+        out = self.out
+        if out is None and self.local_test:
+            out = Path("runs") / f"local-test-{time.strftime('%Y%m%d-%H%M%S')}"
+        elif out is None:
+            out = Path("runs") / (config.specialist or Path(str(config.data.file)).stem)
+        with stopping() as stop, watching() as listener:
+            listener = dataclasses.replace(listener, should_stop=stop.asked)
+            try:
+                manifest = pipeline.run(config, out, listener)
+            except pipeline.Interrupted as interrupted:
+                listener.say(f"simplex-jax: {interrupted}")
+                return stop.status
+        run_table(manifest, out)
+        verification = manifest.get("verification")
+        return 0 if verification is None or verification["passed"] else 1
+
+    def resolve(self) -> "pipeline.RunConfig":
+        """Return the configuration that file, settings and options add up to."""
+        from .. import pipeline
+
+        file = {} if self.config is None else pipeline.load_yaml(self.config)
+        settings = pipeline.assignments(self.set)
+        options: dict[str, Any] = {"data": {}, "training": {}}
+        if self.specialist is not None:
+            options["specialist"] = self.specialist
+        if self.base is not None:
+            options["base"] = self.base
+        if self.data is not None:
+            options["data"]["file"] = str(self.data)
+        if self.strict:
+            options["data"]["strict"] = True
+        if self.full:
+            options["training"]["full"] = True
+        layers: list[Mapping[str, Any]] = [file, settings, options]
+        if self.local_test:
+            default = {"specialist": "sentiment_analysis"}
+            named = self.specialist or self.data or file.get("specialist")
+            layers.insert(1, {**pipeline.LOCAL_TEST, **({} if named else default)})
+        return pipeline.make_config(*layers)
+
+
+@dataclasses.dataclass(frozen=True)
+class Eval:
+    """Judge a finished run's model on its held-out data once more."""
+
+    run: Positional[Path]
+    """Folder of the run."""
+    json: Path | None = None
+    """Also write the figures here."""
+
+    def __call__(self) -> int:
+        """Run the command and return the exit status."""
+        from .. import pipeline
+        from ._tables import figures_table
+        from ._watch import watching
+
+        with watching() as listener:
+            figures = pipeline.evaluate(self.run, listener)
+        figures_table(str(self.run), {"now": figures})
+        if self.json is not None:
+            self.json.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
+        return 0
+
+
 Command = (
-    Annotated[Generate, tyro.conf.subcommand("generate")]
+    Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Eval, tyro.conf.subcommand("eval")]
+    | Annotated[Generate, tyro.conf.subcommand("generate")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Verify, tyro.conf.subcommand("verify")]
     | Annotated[Inspect, tyro.conf.subcommand("inspect")]
@@ -153,7 +257,7 @@ def main(arguments: list[str] | None = None) -> None:
     command = tyro.cli(Command, prog="simplex-jax", args=arguments)
     try:
         status = command()
-    except (ValueError, OSError, ModuleNotFoundError) as error:
+    except (ValueError, OSError, ModuleNotFoundError, FloatingPointError) as error:
         print(f"simplex-jax: error: {error}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:

@@ -1,6 +1,8 @@
 """Results as tables in the terminal."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -39,6 +41,76 @@ def verification_table(result: "Verification") -> None:
     for problem in result.problems:
         console.print(f"[red]{escape(problem)}")
     console.print("[green]verified" if result.passed else "[red]not verified")
+
+
+def figures_table(title: str, evaluations: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print what evaluations measured, a column each."""
+    table = Table(title=escape(title), box=SIMPLE)
+    table.add_column("held-out data")
+    rows: dict[str, list[str]] = {}
+    for name, figures in evaluations.items():
+        table.add_column(name, justify="right")
+        for label, text in _figures(figures):
+            rows.setdefault(label, []).append(text)
+    for label, texts in rows.items():
+        table.add_row(label, *texts)
+    Console().print(table)
+
+
+def _figures(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if "nll" in figures:
+        return [
+            ("loss, nats a token", f"{figures['nll']:.4f}"),
+            ("token accuracy", f"{figures['token_accuracy']:.3f}"),
+        ]
+    accuracy = f"{figures['accuracy']:.3f}"
+    if "accuracy_interval" in figures:
+        low, high = figures["accuracy_interval"]
+        accuracy += f" ({low:.3f} to {high:.3f})"
+    calibration = figures["calibration"] or {}
+    stated = f"{calibration.get('count', 0)} of {figures['prompts']}"
+    ece, brier = calibration.get("ece"), calibration.get("brier")
+    return [
+        ("accuracy (95 %, by template)", accuracy),
+        ("readable answers", f"{figures['parsed']} of {figures['prompts']}"),
+        ("with a stated confidence", stated),
+        ("calibration error (ECE)", "none" if ece is None else f"{ece:.3f}"),
+        ("Brier score", "none" if brier is None else f"{brier:.3f}"),
+    ]
+
+
+def run_table(manifest: Mapping[str, Any], out: Path) -> None:
+    """Print what a run measured, whether it is proven, and what to do with it."""
+    figures_table(manifest["name"], manifest["evaluation"])
+    console = Console()
+    trained = manifest["training"]
+    console.print(
+        f"trained {manifest['base']['trainable']:,} parameters "
+        f"({manifest['base']['percent']:.2f} %) for {trained['steps']} steps, "
+        f"{trained['tokens']:,} tokens, {trained['seconds']:.0f} s",
+        highlight=False,
+    )
+    proof = manifest.get("verification")
+    if proof is not None:
+        chat = manifest["chat"]
+        worst = max(check["mean_kl_nats"] for check in proof["checks"])
+        console.print(
+            "[green]verified in llama.cpp[/]"
+            if proof["passed"]
+            else "[red]not verified",
+            f"({proof['file_type']}, mean KL at most {worst:.1e} nats); it answers "
+            f"{escape(repr(chat['text']))} and ends by {chat['finish_reason']}",
+            highlight=False,
+        )
+    for file in manifest["files"]:
+        if file.endswith(".gguf"):
+            console.print(escape(f"{out / file}"), highlight=False)
+    console.print(
+        escape(f"ollama create {manifest['name']} -f {out / 'Modelfile'}"),
+        escape(f"report: {out / 'report.html'}"),
+        sep="\n",
+        highlight=False,
+    )
 
 
 def summary_tables(summary: dict) -> None:

@@ -1,9 +1,20 @@
-"""From a model to a file that is proven to run elsewhere."""
+"""From a base model and examples to a specialist that is proven to run elsewhere."""
 
 from ._complete import complete as complete
+from ._config import LOCAL_TEST as LOCAL_TEST
+from ._config import DataConfig as DataConfig
+from ._config import ExportConfig as ExportConfig
+from ._config import RunConfig as RunConfig
+from ._config import assignments as assignments
+from ._config import load_yaml as load_yaml
+from ._config import make_config as make_config
 from ._export import export as export
 from ._export import inspect as inspect
 from ._llamacpp import LlamaCpp as LlamaCpp
+from ._run import Interrupted as Interrupted
+from ._run import Listener as Listener
+from ._run import evaluate as evaluate
+from ._run import run as run
 from ._verify import PROMPTS as PROMPTS
 from ._verify import PromptCheck as PromptCheck
 from ._verify import Verification as Verification

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from .. import models
+from ._source import open_model
 
 
 def complete(
@@ -23,7 +24,7 @@ def complete(
     """Return the continuation of a prompt as an iterator of pieces of text.
 
     Args:
-        source: as for ``models.load``.
+        source: as for ``models.load``, or the folder of a finished run.
         prompt: the text to continue, or with ``chat`` the user's message.
         chat: whether to wrap the prompt in the model's chat template.
         system: system message; needs ``chat``.
@@ -40,7 +41,7 @@ def complete(
     """
     if system is not None and not chat:
         raise ValueError("system (--system) needs chat (--chat)")
-    model, tokenizer = models.load(source)
+    model, tokenizer = open_model(source)
     if chat:
         messages = [{"role": "user", "content": prompt}]
         if system is not None:

@@ -1,12 +1,13 @@
 """Write a model from any source as a file that llama.cpp and Ollama run."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from .. import gguf, models, text
 from .._files import replacing
+from ._source import open_model
 
 
 def export(
@@ -20,7 +21,7 @@ def export(
     """Write a GGUF file and, beside it, a Modelfile for Ollama.
 
     Args:
-        source: as for ``models.load``.
+        source: as for ``models.load``, or the folder of a finished run.
         out: the GGUF file.
         file_type: a key of ``gguf.FILE_TYPES``.
         name: ``general.name``; None: the file's stem.
@@ -34,16 +35,41 @@ def export(
         OSError: where a file cannot be written.
     """
     out = Path(out)
-    model, tokenizer = models.load(source)
+    model, tokenizer = open_model(source)
     models.save_gguf(model, tokenizer, out, file_type, name=name, progress=progress)
     if tokenizer.chat_template is None:
         return None
-    context = model.config.max_position_embeddings
-    content = text.modelfile(tokenizer, out.name, parameters={"num_ctx": context})
     path = out.with_name(f"{out.stem}.Modelfile")
+    write_modelfile(path, model, tokenizer, out.name)
+    return path
+
+
+def write_modelfile(
+    path: Path,
+    model: models.Decoder,
+    tokenizer: text.Tokenizer,
+    gguf_name: str,
+    parameters: Mapping[str, int | float] | None = None,
+) -> None:
+    """Write a Modelfile with the model's whole context.
+
+    Args:
+        path: of the Modelfile.
+        model: says how long its context is.
+        tokenizer: with a chat template.
+        gguf_name: of the file beside it.
+        parameters: further ones, as for ``text.modelfile``.
+
+    Raises:
+        ValueError: as ``text.modelfile``.
+        OSError: where it cannot be written.
+    """
+    context = {"num_ctx": model.config.max_position_embeddings}
+    content = text.modelfile(
+        tokenizer, gguf_name, parameters={**context, **(parameters or {})}
+    )
     with replacing(path) as put:
         put(content.encode())
-    return path
 
 
 def inspect(path: str | os.PathLike) -> dict[str, Any]:

@@ -5,9 +5,11 @@ one talks to the C functions: a float32 KV cache, no flash attention, and no rep
 weight buffers, which crash on some virtual machines that announce AMX without it.
 """
 
+import contextlib
 import ctypes
 import functools
 import os
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,13 +41,7 @@ class LlamaCpp:
         vocab_only: bool = False,
     ):
         """Load the file."""
-        try:
-            import llama_cpp
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "llama-cpp-python is not installed; pip install 'simplex-jax[llamacpp]'"
-            ) from error
-        self._lib: Any = llama_cpp
+        self._lib = _package()
         self._model = self._context = None
         self._context_tokens = 0 if vocab_only else context_tokens
         lib = self._lib
@@ -149,6 +145,86 @@ class LlamaCpp:
             return flat.reshape(count, self.vocab_size).copy()
         finally:
             lib.llama_batch_free(batch)
+
+
+def chat_completion(
+    path: str | os.PathLike,
+    messages: Sequence[Mapping[str, str]],
+    *,
+    max_tokens: int,
+    context_tokens: int = 1024,
+    threads: int = 1,
+) -> dict[str, Any]:
+    """Return a greedy answer by llama-cpp-python's own chat completion.
+
+    Nothing of this library takes part: the chat template and the tokens that end an
+    answer are read from the file by llama.cpp.
+
+    Args:
+        path: of the GGUF file.
+        messages: ``{"role": ..., "content": ...}`` in order.
+        max_tokens: where the answer is cut off.
+        context_tokens: prompt and answer together.
+        threads: see ``LlamaCpp``.
+
+    Returns:
+        ``prompt`` (the last message), ``text``, ``finish_reason`` (``stop`` where the
+        model ended the answer by itself, else ``length``) and ``completion_tokens``.
+
+    Raises:
+        ModuleNotFoundError: where llama-cpp-python is not installed.
+        ValueError: where llama.cpp refuses the file.
+    """
+    llama_cpp = _package()
+    with _plain_buffers(llama_cpp.llama_cpp):
+        model = llama_cpp.Llama(
+            model_path=os.fspath(path),
+            n_ctx=context_tokens,
+            n_threads=threads,
+            n_threads_batch=threads,
+            n_gpu_layers=0,
+            verbose=False,
+        )
+    with contextlib.closing(model):
+        found: Any = model.create_chat_completion(
+            [dict(message) for message in messages],  # type: ignore[arg-type]
+            temperature=0.0,
+            max_tokens=max_tokens,
+        )
+    choice = found["choices"][0]
+    return {
+        "prompt": messages[-1]["content"],
+        "text": choice["message"]["content"],
+        "finish_reason": choice["finish_reason"],
+        "completion_tokens": found["usage"]["completion_tokens"],
+    }
+
+
+@contextlib.contextmanager
+def _plain_buffers(lib: Any) -> Iterator[None]:
+    """Turn repacked weight buffers off; the class has no argument for it."""
+    defaults = lib.llama_model_default_params
+
+    def plain() -> Any:
+        parameters = defaults()
+        parameters.use_extra_bufts = False
+        return parameters
+
+    lib.llama_model_default_params = plain
+    try:
+        yield
+    finally:
+        lib.llama_model_default_params = defaults
+
+
+def _package() -> Any:
+    try:
+        import llama_cpp
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "llama-cpp-python is not installed; pip install 'simplex-jax[llamacpp]'"
+        ) from error
+    return llama_cpp
 
 
 @functools.cache

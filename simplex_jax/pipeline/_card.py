@@ -1,0 +1,119 @@
+"""The model card of a run, as a Hugging Face repository shows it."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from ._results import Result, basis, calibration_results, results
+
+_HUB_NAMES = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
+
+
+def model_card(manifest: Mapping) -> str:
+    """Return the README of a model repository.
+
+    What the manifest lacks is named as not computed. A base model that is no known
+    repository, such as a local path, is not named.
+
+    Args:
+        manifest: of the run; ``name`` and ``config`` must be there.
+
+    Returns:
+        Markdown with YAML front matter.
+
+    Raises:
+        KeyError: on a manifest without one of the two keys.
+    """
+    name, task = _line(manifest["name"]), manifest.get("specialist")
+    hub_name = _HUB_NAMES.get((manifest.get("base") or {}).get("source", ""))
+    files = [_line(file) for file in manifest.get("files") or ()]
+    front = {"base_model": hub_name} if hub_name else {}
+    front |= {"library_name": "gguf", "pipeline_tag": "text-generation"}
+    front |= {"tags": ["gguf", "lora", "llama.cpp", "jax"]}
+    sections = {
+        "How to run": _how_to_run(name, files),
+        "Results": f"{_table(results(manifest), 'results')}\n\n{basis(manifest)}",
+        "Calibration": _table(calibration_results(manifest), "calibration"),
+        "Training data": _data(manifest),
+        "Training": _training(manifest),
+        "Limits": _limits(manifest),
+        "Verification": _verification(manifest),
+    }
+    return (
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# {name}\n\n"
+        f"A LoRA fine-tune of {hub_name or 'a base model that is not named here'} for "
+        f"{f'the task `{_line(task)}`' if task else 'examples from a file'}, made with "
+        "simplex_jax. The base model's licence applies to its weights.\n\n"
+        + "\n".join(f"## {title}\n\n{text}\n" for title, text in sections.items())
+    )
+
+
+def _how_to_run(name: str, files: list[str]) -> str:
+    parts = []
+    for file in files:
+        if file.endswith("Modelfile"):
+            parts.append(
+                f"Ollama: `{shlex.join(['ollama', 'create', name, '-f', file])}`"
+            )
+        elif file.endswith(".gguf"):
+            parts.append(f"llama.cpp: `{shlex.join(['llama-cli', '-m', file])}`")
+    if any(file.startswith("adapter/") for file in files):
+        parts.append("PEFT: the adapter for the base model is in `adapter/`.")
+    return "\n\n".join(parts) or "Not computed: files."
+
+
+def _table(rows: Sequence[Result], what: str) -> str:
+    lines = ["| Measure | Better | Before | After |", "|---|---|---|---|"]
+    lines += [f"| {' | '.join(row.cells)} |" for row in rows]
+    return "\n".join(lines) if rows else f"Not computed: {what}."
+
+
+def _data(manifest: Mapping) -> str:
+    data = manifest.get("data") or {}
+    sizes = [(data.get(split) or {}).get("examples") for split in ("train", "heldout")]
+    train, heldout = ("not computed" if size is None else size for size in sizes)
+    origin = "Examples from a file, split by the hash of the prompt"
+    if manifest.get("specialist"):
+        origin = "Generated, not collected; no template is on both sides of the split"
+    return f"{origin}. Training examples: {train}; held out: {heldout}."
+
+
+def _training(manifest: Mapping) -> str:
+    measured = manifest.get("training") or {"steps": "not computed"}
+    # Of the configuration only these parts: the others may hold paths.
+    parts = [manifest["config"].get(part) or {} for part in ("lora", "training")]
+    shown = parts[0] | parts[1] | measured
+    return "\n".join(f"- {k}: {_line(v)}" for k, v in shown.items() if v is not None)
+
+
+def _limits(manifest: Mapping) -> str:
+    text = "Only what is listed above was measured, on this kind of input alone."
+    if manifest.get("specialist"):
+        text += " All data is synthetic; text from elsewhere was not tested."
+    if not calibration_results(manifest):
+        text += " Calibration was not measured: do not rely on confidences."
+    return text
+
+
+def _verification(manifest: Mapping) -> str:
+    found, chat = manifest.get("verification") or {}, manifest.get("chat") or {}
+    text = "Not computed: a comparison with llama.cpp."
+    if checks := found.get("checks"):
+        equal = sum(check["ids_equal"] for check in checks)
+        divergence = max(check["mean_kl_nats"] for check in checks)
+        text = (
+            f"{_line(found['file_type'])} file in llama.cpp and in JAX, {len(checks)} "
+            f"prompts: token ids equal on {equal}, mean KL up to {divergence:.2g} "
+            f"nats; {'' if found['passed'] else 'NOT '}within rounding."
+        )
+        text += "".join(f"\n- {_line(problem)}" for problem in found["problems"])
+    if reason := chat.get("finish_reason"):
+        text += f"\n\nA chat completion in llama.cpp ended with `{_line(reason)}`."
+    return text
+
+
+def _line(value: Any) -> str:
+    # One line without the characters that would begin markup or end a span.
+    return " ".join(str(value).split()).translate(str.maketrans("`|<>", "'/‹›"))

@@ -1,0 +1,344 @@
+"""What a run is told: sections in PEFT's and TrainingArguments' words, checked."""
+
+import contextlib
+import dataclasses
+import difflib
+import os
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import yaml
+
+from .. import gguf
+from ..lora import LoRAConfig
+from ..train import TrainingConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Say what a model is trained and judged on.
+
+    Args:
+        file: the user's own examples, JSONL; None: the specialist's generator.
+        train_examples: how many to generate, >= 1.
+        validation_examples: how many more, from the templates of training, to evaluate
+            on while training; 0: none.
+        heldout_examples: how many to generate from templates that training never shows,
+            >= 1.
+        heldout_fraction: share of a file's prompts to hold out, in (0, 1).
+        validation_fraction: share of the other prompts to evaluate on while training,
+            in [0, 1).
+        seed: of generating and splitting.
+        strict: whether an example that is too long is an error.
+
+    Raises:
+        ValueError: naming the field, its value and what it may be.
+    """
+
+    file: str | None = None
+    train_examples: int = 4000
+    validation_examples: int = 64
+    heldout_examples: int = 416
+    heldout_fraction: float = 0.1
+    validation_fraction: float = 0.05
+    seed: int = 0
+    strict: bool = False
+
+    def __post_init__(self):
+        """Check every range."""
+        for name, least in (
+            ("train_examples", 1),
+            ("validation_examples", 0),
+            ("heldout_examples", 1),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; give at least {least}"
+                )
+        if not 0 < self.heldout_fraction < 1:
+            raise ValueError(
+                f"heldout_fraction is {self.heldout_fraction}; give a number between "
+                "0 and 1"
+            )
+        if not 0 <= self.validation_fraction < 1:
+            raise ValueError(
+                f"validation_fraction is {self.validation_fraction}; give at least 0, "
+                "below 1"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportConfig:
+    """Say what file comes out.
+
+    Args:
+        type: a key of ``gguf.FILE_TYPES``.
+        name: of the model, in the file and as its name; None: the run folder's.
+
+    Raises:
+        ValueError: where there is no such type, or the name is no file name.
+    """
+
+    type: str = "q8_0"
+    name: str | None = None
+
+    def __post_init__(self):
+        """Check type and name."""
+        if self.type not in gguf.FILE_TYPES:
+            raise ValueError(
+                f"type is {self.type!r}; give one of {', '.join(gguf.FILE_TYPES)}"
+            )
+        if self.name is not None and (not self.name or set(self.name) & set('/\\"\n')):
+            raise ValueError(f"name is {self.name!r}; give a plain file name")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """All that decides a run.
+
+    Args:
+        specialist: a key of ``data.CATALOG``; None with ``data.file``.
+        base: as for ``models.load``.
+        lora: which layers get adapters; not looked at with ``training.full``.
+        training: how to train.
+        data: on what.
+        export: what file comes out.
+
+    Raises:
+        ValueError: where there is no specialist and no file, or both.
+    """
+
+    specialist: str | None = None
+    base: str = "smollm2-135m"
+    lora: LoRAConfig = dataclasses.field(default_factory=LoRAConfig.standard)
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    export: ExportConfig = dataclasses.field(default_factory=ExportConfig)
+
+    def __post_init__(self):
+        """Check that there is one source of data."""
+        if (self.specialist is None) == (self.data.file is None):
+            raise ValueError(
+                f"specialist is {self.specialist!r} and data.file is "
+                f"{self.data.file!r}; give one of the two"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the configuration as JSON values, for ``make_config``."""
+        values = dataclasses.asdict(self)
+        # JSON has lists only.
+        values["lora"] = {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in values["lora"].items()
+        }
+        return values
+
+
+LOCAL_TEST: Mapping[str, Mapping[str, Any]] = {
+    "lora": {"r": 4, "target_modules": ["q_proj", "v_proj"]},
+    "training": {
+        "max_steps": 4,
+        "per_device_train_batch_size": 1,
+        "max_length": 192,
+        "eval_steps": 2,
+    },
+    "data": {"train_examples": 32, "validation_examples": 4, "heldout_examples": 16},
+}
+"""Settings of a run that tries everything and learns nothing."""
+
+_SECTIONS: Mapping[str, Any] = {
+    "lora": LoRAConfig,
+    "training": TrainingConfig,
+    "data": DataConfig,
+    "export": ExportConfig,
+}
+_REFUSED = {
+    "training.tf32": (
+        "is torch's switch; set the environment variable "
+        "JAX_DEFAULT_MATMUL_PRECISION=tensorfloat32 instead"
+    ),
+    "training.fp16": "needs loss scaling, which is not done here; use training.bf16",
+    "training.report_to": (
+        "is not needed: metrics.jsonl is always written, TensorBoard's events where "
+        "tensorboard is installed"
+    ),
+    "training.output_dir": "is given as --out",
+}
+_OPTIMIZERS = {
+    "adamw_8bit": (
+        "8-bit moments save little where only adapters train; use training.optim=adamw"
+    )
+}
+
+
+def load_yaml(path: str | os.PathLike) -> dict[str, Any]:
+    """Read a configuration file.
+
+    Args:
+        path: YAML, a mapping of sections.
+
+    Returns:
+        The mapping, for ``make_config``.
+
+    Raises:
+        ValueError: where it is not YAML, not a mapping, or a key occurs twice.
+        OSError: where it cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            values = yaml.load(file, _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{os.fspath(path)}: not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"{os.fspath(path)}: holds {type(values).__name__}; write sections, "
+            "such as 'training:'"
+        )
+    return values
+
+
+def assignments(texts: Iterable[str]) -> dict[str, Any]:
+    """Turn ``section.key=value`` into a mapping of sections.
+
+    Args:
+        texts: such as ``training.max_steps=300``; values are YAML.
+
+    Returns:
+        The mapping, for ``make_config``.
+
+    Raises:
+        ValueError: where a text is of another form.
+    """
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        *sections, key = name.strip().split(".")
+        if not equals or not key or len(sections) > 1:
+            raise ValueError(
+                f"--set {text!r}: write section.key=value, training.max_steps=300"
+            )
+        try:
+            parsed = yaml.load(value, _Loader)
+        except yaml.YAMLError as error:
+            raise ValueError(f"--set {text!r}: {value!r} is not YAML") from error
+        target = values.setdefault(sections[0], {}) if sections else values
+        target[key] = parsed
+    return values
+
+
+def make_config(*layers: Mapping[str, Any]) -> RunConfig:
+    """Build a configuration from mappings of sections.
+
+    Args:
+        *layers: later ones override earlier ones, key by key.
+
+    Returns:
+        The configuration; what no layer names has its default.
+
+    Raises:
+        ValueError: naming an unknown key and the nearest known one, a key that means
+            nothing here and what to use instead, or a value and what it may be.
+    """
+    sections: dict[str, dict[str, Any]] = {}
+    top: dict[str, Any] = {}
+    names = [field.name for field in dataclasses.fields(RunConfig)]
+    for layer in layers:
+        for key, value in layer.items():
+            _require_known(key, names, "")
+            if key not in _SECTIONS:
+                top[key] = value
+            elif isinstance(value, Mapping):
+                sections.setdefault(key, {}).update(value)
+            elif value is not None:
+                raise ValueError(f"{key} is {value!r}; it is a section, with keys")
+    top = {key: _coerced(RunConfig, key, value, key) for key, value in top.items()}
+    for name, values in sections.items():
+        default = LoRAConfig.standard() if name == "lora" else _SECTIONS[name]()
+        known = [field.name for field in dataclasses.fields(default)]
+        for key in values:
+            _require_known(key, known, f"{name}.")
+        optim = values.get("optim")
+        if name == "training" and optim in _OPTIMIZERS:
+            raise ValueError(f"training.optim={optim}: {_OPTIMIZERS[optim]}")
+        changes = {
+            key: _coerced(type(default), key, value, f"{name}.{key}")
+            for key, value in values.items()
+        }
+        try:
+            top[name] = dataclasses.replace(default, **changes)
+        except ValueError as error:
+            raise ValueError(f"{name}.{error}") from error
+    return RunConfig(**top)
+
+
+def differences(a: Any, b: Any, where: str = "") -> list[str]:
+    """Return what differs between two configurations in JSON, a line a key.
+
+    Args:
+        a: the older one.
+        b: the newer one.
+        where: name of what is compared.
+
+    Returns:
+        Lines such as ``training.seed: 42 -> 43``.
+    """
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        lines = []
+        for key in dict.fromkeys([*a, *b]):
+            name = f"{where}.{key}" if where else str(key)
+            lines += differences(a.get(key), b.get(key), name)
+        return lines
+    return [] if a == b else [f"{where}: {a!r} -> {b!r}"]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, strict about keys that occur twice."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key {twice!r} occurs twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
+def _require_known(key: str, known: Iterable[str], section: str) -> None:
+    name = f"{section}{key}"
+    if name in _REFUSED:
+        raise ValueError(f"{name} {_REFUSED[name]}")
+    if key in known:
+        return
+    # A key may be right and its section missing or wrong.
+    homes = [
+        f"{home}.{key}"
+        for home, kind in _SECTIONS.items()
+        if key in {f.name for f in dataclasses.fields(kind)}
+    ]
+    close = difflib.get_close_matches(str(key), list(known), n=1)
+    near = homes or [section + match for match in close]
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise ValueError(f"unknown key {name}{hint}")
+
+
+def _coerced(owner: type, key: str, value: Any, name: str) -> Any:
+    """Return a value that fits a field's annotation; the field's owner checks more."""
+    annotation = typing.get_type_hints(owner)[key]
+    union = typing.get_origin(annotation) in (types.UnionType, typing.Union)
+    kinds = typing.get_args(annotation) if union else (annotation,)
+    wanted = tuple(typing.get_origin(kind) or kind for kind in kinds)
+    if wanted == (float,) and isinstance(value, int | str):
+        # YAML reads 2e-4 as a text.
+        with contextlib.suppress(ValueError):
+            value = value if isinstance(value, bool) else float(value)
+    if Literal in wanted or (
+        isinstance(value, wanted) and (not isinstance(value, bool) or bool in wanted)
+    ):
+        return value
+    names = " or ".join(
+        "nothing" if k is types.NoneType else k.__name__ for k in wanted
+    )
+    raise ValueError(f"{name} is {value!r}; give {names}")

@@ -1,0 +1,64 @@
+"""Open what a command is given: a model from any source, or a run's folder."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from .. import lora, models
+from ..text import Tokenizer
+
+MANIFEST = "manifest.json"
+
+
+def open_model(source: str | os.PathLike) -> tuple[models.Decoder, Tokenizer]:
+    """Load a model; a run's folder gives the base with its adapter merged in.
+
+    Args:
+        source: as for ``models.load``, or the folder of a run that is finished.
+
+    Returns:
+        The model, without adapters, and its tokenizer.
+
+    Raises:
+        ValueError: where the run is not finished, or as ``models.load``.
+        FileNotFoundError: as ``models.load``.
+    """
+    manifest = read_manifest(source)
+    if manifest is None:
+        return models.load(source)
+    if manifest["status"] != "finished":
+        raise ValueError(
+            f"{os.fspath(source)} is not finished; give the same train command again"
+        )
+    folder = Path(source)
+    if manifest["config"]["training"]["full"]:
+        return models.load(folder / "model")
+    base, tokenizer = models.load(manifest["config"]["base"])
+    return lora.merge(lora.load_peft(base, folder / "adapter")), tokenizer
+
+
+def read_manifest(folder: str | os.PathLike) -> dict[str, Any] | None:
+    """Return a run's manifest, or None where the folder holds none.
+
+    Args:
+        folder: of a run.
+
+    Returns:
+        JSON values with at least ``status``, ``name``, ``config`` and ``versions``.
+
+    Raises:
+        ValueError: where the file is no manifest.
+    """
+    path = Path(folder) / MANIFEST
+    if not path.is_file():
+        return None
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON: {error}") from error
+    if not isinstance(manifest, dict) or not (
+        {"status", "name", "config", "versions"} <= set(manifest)
+    ):
+        raise ValueError(f"{path}: not the manifest of a run")
+    return manifest
