@@ -205,9 +205,12 @@ class Train:
             options["training"]["full"] = True
         layers: list[Mapping[str, Any]] = [file, settings, options]
         if self.local_test:
-            default = {"specialist": "sentiment_analysis"}
-            named = self.specialist or self.data or file.get("specialist")
-            layers.insert(1, {**pipeline.LOCAL_TEST, **({} if named else default)})
+            layers.insert(1, pipeline.LOCAL_TEST)
+            named = [layer.get("specialist") for layer in layers]
+            sections = [layer.get("data") for layer in layers]
+            named += [s.get("file") for s in sections if isinstance(s, Mapping)]
+            if not any(named):
+                layers.insert(0, {"specialist": "sentiment_analysis"})
         return pipeline.make_config(*layers)
 
 

@@ -104,7 +104,11 @@ def watching() -> Iterator["Listener"]:
             if not console.is_terminal:
                 console.print(text, highlight=False)
 
-        yield Listener(say=console.print, stage=stage, share=share, record=record)
+        def say(text: str) -> None:
+            # Not as markup: [llamacpp] is part of what is said.
+            console.print(text, markup=False, highlight=False)
+
+        yield Listener(say=say, stage=stage, share=share, record=record)
 
 
 class _Remaining:

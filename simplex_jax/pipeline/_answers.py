@@ -29,7 +29,7 @@ def answer(
         model: without adapters, or with.
         tokenizer: its own; with a chat template.
         examples: what to answer; their last turn is not shown.
-        max_new_tokens: where an answer is cut off.
+        max_new_tokens: where an answer is cut off, at the latest.
         progress: called with the share of answers so far.
 
     Returns:
@@ -37,6 +37,8 @@ def answer(
     """
     prompts = [tokenizer.encode_chat(e.chat()[:-1]) for e in examples]
     width = max(map(len, prompts))
+    room = max(model.config.max_position_embeddings - width, 1)
+    max_new_tokens = min(max_new_tokens, room)
     texts: list[str] = []
     for start in range(0, len(prompts), _ROWS):
         some = prompts[start : start + _ROWS]
@@ -83,16 +85,15 @@ def examine(
         The figures as JSON values, and the answers to ``material.samples``.
     """
     limit = material.max_new_tokens
-    shown = [material.heldout[i] for i in material.samples]
+    heldout = material.splits["heldout"]
+    shown = [heldout[i] for i in material.samples]
     if config.specialist is None:
         figures = _token_figures(model, material)
         return figures, answer(
             model, tokenizer, shown, max_new_tokens=limit, progress=progress
         )
-    texts = answer(
-        model, tokenizer, material.heldout, max_new_tokens=limit, progress=progress
-    )
-    figures = judge(config.specialist, material.heldout, texts)
+    texts = answer(model, tokenizer, heldout, max_new_tokens=limit, progress=progress)
+    figures = judge(config.specialist, heldout, texts)
     return figures, [texts[i] for i in material.samples]
 
 
@@ -113,7 +114,7 @@ def samples(
     for i, before, after in zip(
         material.samples, answers["before"], answers["after"], strict=True
     ):
-        example = material.heldout[i]
+        example = material.splits["heldout"][i]
         sample = {"prompt": example.prompt, "expected": example.response}
         sample |= {"before": before, "after": after}
         if config.specialist is not None:

@@ -189,7 +189,8 @@ def load_yaml(path: str | os.PathLike) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
             values = yaml.load(file, _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    # YAML's impossible dates are plain ValueErrors, as is text that is not UTF-8.
+    except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{os.fspath(path)}: not YAML: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(
@@ -221,7 +222,7 @@ def assignments(texts: Iterable[str]) -> dict[str, Any]:
             )
         try:
             parsed = yaml.load(value, _Loader)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:
             raise ValueError(f"--set {text!r}: {value!r} is not YAML") from error
         target = values.setdefault(sections[0], {}) if sections else values
         target[key] = parsed
@@ -259,7 +260,7 @@ def make_config(*layers: Mapping[str, Any]) -> RunConfig:
         known = [field.name for field in dataclasses.fields(default)]
         for key in values:
             _require_known(key, known, f"{name}.")
-        optim = values.get("optim")
+        optim = str(values.get("optim"))
         if name == "training" and optim in _OPTIMIZERS:
             raise ValueError(f"training.optim={optim}: {_OPTIMIZERS[optim]}")
         changes = {
@@ -313,13 +314,14 @@ def _require_known(key: str, known: Iterable[str], section: str) -> None:
     if key in known:
         return
     # A key may be right and its section missing or wrong.
-    homes = [
-        f"{home}.{key}"
-        for home, kind in _SECTIONS.items()
-        if key in {f.name for f in dataclasses.fields(kind)}
-    ]
-    close = difflib.get_close_matches(str(key), list(known), n=1)
-    near = homes or [section + match for match in close]
+    homes: dict[str, str] = {}
+    for home, kind in _SECTIONS.items():
+        for field in dataclasses.fields(kind):
+            homes.setdefault(field.name, f"{home}.{field.name}")
+    here = {k: section + k for k in known}
+    near = [homes[key]] if key in homes else []
+    for names in (here, homes):
+        near += [names[k] for k in difflib.get_close_matches(str(key), names, n=1)]
     hint = f"; did you mean {near[0]}?" if near else ""
     raise ValueError(f"unknown key {name}{hint}")
 
@@ -330,10 +332,12 @@ def _coerced(owner: type, key: str, value: Any, name: str) -> Any:
     union = typing.get_origin(annotation) in (types.UnionType, typing.Union)
     kinds = typing.get_args(annotation) if union else (annotation,)
     wanted = tuple(typing.get_origin(kind) or kind for kind in kinds)
-    if wanted == (float,) and isinstance(value, int | str):
+    if float in wanted and isinstance(value, str):
         # YAML reads 2e-4 as a text.
         with contextlib.suppress(ValueError):
-            value = value if isinstance(value, bool) else float(value)
+            value = float(value)
+    if wanted == (float,) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
     if Literal in wanted or (
         isinstance(value, wanted) and (not isinstance(value, bool) or bool in wanted)
     ):

@@ -1,10 +1,8 @@
 """What a run trains on and is judged by: examples, packed batches, and their hashes."""
 
 import dataclasses
-import functools
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,8 +23,8 @@ class Material:
         batches: endless, of the training examples.
         steps: how many the configuration asks for.
         validation: batches to evaluate on while training; may be empty.
-        heldout: examples that training never shows.
-        heldout_batches: the same, packed.
+        splits: examples by the name of their split; ``heldout`` is never trained on.
+        heldout_batches: the held-out examples, packed.
         samples: indices of held-out examples to show.
         max_new_tokens: long enough for any answer as long as those of the examples.
         facts: counts and hashes as JSON values; equal where the data is.
@@ -35,30 +33,27 @@ class Material:
     batches: data.PackedBatches
     steps: int
     validation: list[dict[str, np.ndarray]]
-    heldout: list[data.Example]
+    splits: dict[str, list[data.Example]]
     heldout_batches: list[dict[str, np.ndarray]]
     samples: list[int]
     max_new_tokens: int
     facts: dict[str, Any]
 
 
-def make_material(
-    config: RunConfig, tokenizer: Tokenizer, context: int, folder: Path | None = None
-) -> Material:
+def make_material(config: RunConfig, tokenizer: Tokenizer, context: int) -> Material:
     """Generate or read the examples, split, encode and pack them.
 
     Args:
         config: of the run.
         tokenizer: with a chat template.
         context: the most tokens that the model can look at.
-        folder: where the examples are written as JSONL; None: nowhere.
 
     Returns:
         The material; the same configuration and file give the same.
 
     Raises:
         ValueError: naming the file and line, or the example, that cannot be used.
-        OSError: where a file cannot be read or written.
+        OSError: where a file cannot be read.
     """
     training = config.training
     if training.max_length > context:
@@ -66,22 +61,16 @@ def make_material(
             f"training.max_length is {training.max_length}, and the model's context is "
             f"{context}; give that or less"
         )
-    splits, removed = _splits(config)
+    found, removed = _splits(config)
+    splits = {split: examples for split, examples in found.items() if examples}
     facts: dict[str, Any] = {"duplicates_removed": removed}
     sequences: dict[str, Sequences] = {}
     for split, examples in splits.items():
-        if not examples:
-            continue
         facts[split] = {"examples": len(examples), "sha256": _digest(examples)}
         sequences[split] = _encode(split, examples, tokenizer)
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            data.write_jsonl(folder / f"{split}.jsonl", examples)
-    rows = training.per_device_train_batch_size * training.data_parallel_size
-    pack = functools.partial(data.pack, batch_size=rows, length=training.max_length)
-    batches = pack(sequences["train"], seed=training.seed, strict=config.data.strict)
+    batches = _pack(config, "train", sequences["train"], seed=training.seed)
     once = {
-        split: pack(found, epochs=1, shuffle=False)
+        split: _pack(config, split, found, epochs=1, shuffle=False)
         for split, found in sequences.items()
         if split != "train"
     }
@@ -96,7 +85,6 @@ def make_material(
         micro = training.num_train_epochs * batches.batches_in_epoch()
         steps = max(round(micro / training.gradient_accumulation_steps), 1)
     answers = [int(np.count_nonzero(loss)) for _, loss in sequences["train"]]
-    heldout = splits["heldout"]
     fits = [
         i
         for i, (ids, _) in enumerate(sequences["heldout"])
@@ -107,7 +95,7 @@ def make_material(
         batches=batches,
         steps=steps,
         validation=list(once.get("validation", ())),
-        heldout=heldout,
+        splits=splits,
         heldout_batches=list(once["heldout"]),
         samples=[fits[int(i)] for i in chosen],
         max_new_tokens=min(max(answers) * 3 // 2 + 8, context // 2),
@@ -155,10 +143,30 @@ def _encode(
     found = []
     for i, example in enumerate(examples):
         try:
+            if all(turn.role != "user" for turn in example.messages):
+                raise ValueError("no user turn; give the assistant something to answer")
             found.append(train.chat_tokens(example, tokenizer))
         except ValueError as error:
-            raise ValueError(f"{split} example {i}: {error}") from error
+            opening = repr(example.messages[0].content[:40])
+            raise ValueError(f"{split} example {i}, {opening}: {error}") from error
     return found
+
+
+def _pack(
+    config: RunConfig, split: str, sequences: Sequences, **order: Any
+) -> data.PackedBatches:
+    training = config.training
+    try:
+        return data.pack(
+            sequences,
+            batch_size=training.per_device_train_batch_size
+            * training.data_parallel_size,
+            length=training.max_length,
+            strict=config.data.strict,
+            **order,
+        )
+    except ValueError as error:
+        raise ValueError(f"{split} data, training.max_length: {error}") from error
 
 
 def _digest(examples: Sequence[data.Example]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .. import lora, models, train
+from .. import data, lora, models, train
 from .._files import replacing
 from ..text import Tokenizer
 from ._answers import examine, samples
@@ -106,12 +106,13 @@ class _Run:
         self.save()
         model, tokenizer = self.timed("load", lambda: _load(config))
         material = self.timed("data", lambda: self.material(model, tokenizer))
-        if "before" not in manifest["evaluation"]:
-            self.examine("before", model, tokenizer, material)
+        student = model
         if not config.training.full:
             key = jax.random.key(config.training.seed)
-            model = lora.attach(model, config.lora, key=key)
-        counts = lora.parameter_counts(model)
+            student = lora.attach(model, config.lora, key=key)
+        if "before" not in manifest["evaluation"]:
+            self.examine("before", model, tokenizer, material)
+        counts = lora.parameter_counts(student)
         trainable = counts.total if config.training.full else counts.trainable
         manifest["base"] = {
             "source": config.base,
@@ -119,7 +120,7 @@ class _Run:
             "trainable": trainable,
             "percent": 100 * trainable / counts.total,
         }
-        fitted = self.timed("training", lambda: self.fit(model, material))
+        fitted = self.timed("training", lambda: self.fit(student, material))
         trained = self.keep_weights(fitted.model, tokenizer)
         self.examine("after", trained, tokenizer, material)
         path = self.timed("export", lambda: self.export(trained, tokenizer))
@@ -166,13 +167,16 @@ class _Run:
                 "tuned on instructions"
             )
         context = model.config.max_position_embeddings
-        found = make_material(self.config, tokenizer, context, self.out / "data")
+        found = make_material(self.config, tokenizer, context)
         began_with = self.manifest.setdefault("data", found.facts)
         if changed := differences(began_with, found.facts, "data"):
             raise ValueError(
                 f"{self.out} was begun with other data ({'; '.join(changed)}); bring "
                 "it back, or train into another folder"
             )
+        (self.out / "data").mkdir(exist_ok=True)
+        for split, examples in found.splits.items():
+            data.write_jsonl(self.out / "data" / f"{split}.jsonl", examples)
         report = found.batches.report
         if report.too_long:
             self.listener.say(str(report))
@@ -261,11 +265,14 @@ class _Run:
         except ModuleNotFoundError as error:
             self.listener.say(f"not verified: {error}")
             return
-        example = material.heldout[material.samples[0]]
+        example = material.splits["heldout"][material.samples[0]]
         self.manifest["verification"] = verification.to_json()
         self.manifest["verification"]["path"] = path.name
         self.manifest["chat"] = chat_completion(
-            path, example.chat()[:-1], max_tokens=material.max_new_tokens
+            path,
+            example.chat()[:-1],
+            max_tokens=material.max_new_tokens,
+            context_tokens=self.config.training.max_length + material.max_new_tokens,
         )
         for problem in verification.problems:
             self.listener.say(f"verification: {problem}")
@@ -295,6 +302,11 @@ def evaluate(
     model, tokenizer = open_model(folder)
     listener.stage("data")
     material = make_material(config, tokenizer, model.config.max_position_embeddings)
+    if changed := differences(manifest["data"], material.facts, "data"):
+        raise ValueError(
+            f"{os.fspath(folder)} was judged on other data ({'; '.join(changed)}); "
+            "bring it back"
+        )
     listener.stage("answers")
     return examine(config, model, tokenizer, material, listener.share)[0]
 
@@ -303,7 +315,9 @@ def _open(out: Path, config: RunConfig) -> dict[str, Any]:
     """Return the manifest to go on with, or a new one."""
     values = json.loads(json.dumps(config.to_json()))
     manifest = read_manifest(out)
-    if manifest is not None:
+    begun = manifest is not None
+    # Before its first answers a run has nothing to lose, and can be put right.
+    if manifest is not None and manifest["evaluation"]:
         if changed := differences(manifest["config"], values):
             raise ValueError(
                 f"{out} holds a run of another configuration ({'; '.join(changed)}); "
@@ -312,7 +326,7 @@ def _open(out: Path, config: RunConfig) -> dict[str, Any]:
         if manifest["status"] == "finished":
             raise ValueError(f"{out} holds this run, finished; give another --out")
         return manifest
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not begun and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is there and holds no run; give another --out")
     out.mkdir(parents=True, exist_ok=True)
     return {

@@ -108,7 +108,12 @@ class Tokenizer(Vocabulary):
         return found
 
     def encode(
-        self, text: str, add_special: bool = False, parse_special: bool = False
+        self,
+        text: str,
+        add_special: bool = False,
+        parse_special: bool = False,
+        *,
+        text_start: bool = True,
     ) -> list[int]:
         """Turn text into token ids.
 
@@ -118,6 +123,8 @@ class Tokenizer(Vocabulary):
                 ``add_eos`` say.
             parse_special: Whether the texts of control tokens become those
                 tokens. User-defined tokens always do.
+            text_start: Whether the text begins one; False continues one, so that
+                a sentencepiece tokenizer puts no space before it.
 
         Returns:
             Ids in [0, vocab_size).
@@ -128,7 +135,7 @@ class Tokenizer(Vocabulary):
         ids: list[int] = []
         if add_special and self.add_bos and self.bos_id is not None:
             ids.append(self.bos_id)
-        after_whole = True
+        after_whole = text_start
         for part in partition(text, self._whole_tokens[parse_special]):
             if isinstance(part, int):
                 ids.append(part)

@@ -118,7 +118,7 @@ def make_step(
             "loss": total / weight,
             "loss_tokens": weight,
             "tokens": jnp.sum(batch["segment_ids"] != 0),
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": optax.tree.norm(grads),
         }
         return TrainState(state.step + 1, params, opt_state, state.key_data), metrics
 

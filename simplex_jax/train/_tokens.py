@@ -1,7 +1,5 @@
 """Conversations as token ids, and which of them are to be learned."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from ..data import Example
@@ -13,9 +11,9 @@ def chat_tokens(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Encode a conversation with the chat template and mark what carries loss.
 
-    Every assistant turn carries loss, from the first token after what the template
-    writes to open the turn up to the token that ends it. The ids before a turn are
-    those that the model is shown when it has to answer.
+    Every assistant turn carries loss, from its first token up to the one that ends it.
+    A turn is encoded apart from what stands before it, because that is what the model
+    is shown and what it then says: no token spans the two.
 
     Args:
         example: the conversation.
@@ -26,41 +24,46 @@ def chat_tokens(
         example's weight, or 0.
 
     Raises:
-        ValueError: the template is unusable, rewrites what came before a turn, or ends
-            a turn with no token that ends generation, so that an answer would never
-            stop.
+        ValueError: the template is unusable, writes what stands before a turn otherwise
+            once the turn is there, or ends a turn with no token that ends generation:
+            answers would never stop.
     """
     messages = example.chat()
-    ids = tokenizer.encode_chat(messages, add_generation_prompt=False)
-    loss = np.zeros(len(ids), np.float32)
+    whole = tokenizer.apply_chat_template(messages, add_generation_prompt=False)
+    ids: list[int] = []
+    loss: list[float] = []
+    end = 0
     for i, turn in enumerate(example.messages):
         if turn.role != "assistant":
             continue
-        shown = tokenizer.encode_chat(messages[:i]) if i else []
-        told = ids
-        if i + 1 < len(messages):
-            told = tokenizer.encode_chat(messages[: i + 1], add_generation_prompt=False)
-        start, end = _common(shown, ids), _common(told, ids)
-        # A turn's first token may merge with the last one before it.
-        if start < len(shown) - 1 or end < len(told) - 1:
+        shown = tokenizer.apply_chat_template(messages[:i]) if i else ""
+        told = tokenizer.apply_chat_template(
+            messages[: i + 1], add_generation_prompt=False
+        )
+        if not whole.startswith(told) or not told.startswith(shown):
             raise ValueError(
-                f"message {i}: the chat template rewrites earlier turns when later "
-                "ones follow; use examples of one answer, or another template"
+                f"message {i}: the chat template rewrites what stands before a turn "
+                "once the turn is there; use examples of one answer"
             )
-        ends = [at for at in range(start, end) if ids[at] in tokenizer.eog_ids]
+        if i and not ids:
+            ids = tokenizer.encode_chat(messages[:i])
+        else:
+            ids += _encode(tokenizer, whole[end : len(shown)])
+        said = _encode(tokenizer, whole[len(shown) : len(told)])
+        ends = [at for at, token in enumerate(said) if token in tokenizer.eog_ids]
         if not ends:
             raise ValueError(
                 f"message {i}: the chat template closes the assistant's turn with no "
                 "token that ends generation, so answers would not stop; use another "
                 "template"
             )
-        loss[start : ends[-1] + 1] = example.weight
-    return np.asarray(ids, np.int32), loss
+        loss += [0.0] * (len(ids) - len(loss))
+        loss += [example.weight] * (ends[-1] + 1)
+        ids += said
+        end = len(told)
+    loss += [0.0] * (len(ids) - len(loss))
+    return np.asarray(ids, np.int32), np.asarray(loss, np.float32)
 
 
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    """Return how many ids two sequences have in common from the start."""
-    for at, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
-            return at
-    return min(len(a), len(b))
+def _encode(tokenizer: Tokenizer, text: str) -> list[int]:
+    return tokenizer.encode(text, parse_special=True, text_start=False)

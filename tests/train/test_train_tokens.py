@@ -1,0 +1,77 @@
+"""What carries loss is what the assistant says, up to the token that ends it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from simplex_jax import data, train
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_llama):
+    return tiny_llama[1]
+
+
+def learned(tokenizer, ids, loss):
+    return tokenizer.decode([i for i, w in zip(ids.tolist(), loss, strict=True) if w])
+
+
+@pytest.mark.parametrize("name", list(data.CATALOG))
+def test_the_answer_and_its_end_carry_loss(tokenizer, name):
+    for example in data.generate(name, 20):
+        ids, loss = train.chat_tokens(example, tokenizer)
+        assert learned(tokenizer, ids, loss) == f"{example.response}<|im_end|>"
+        start = int(np.argmax(loss > 0))
+        assert ids[:start].tolist() == tokenizer.encode_chat(example.chat()[:-1])
+
+
+def test_every_assistant_turn_carries_loss_with_the_examples_weight(tokenizer):
+    turns = [
+        ("system", "Be brief."),
+        ("user", "1 + 1?"),
+        ("assistant", "2"),
+        ("user", "  twice that?\n"),
+        ("assistant", "  four\n\nor 4 "),
+    ]
+    messages = tuple(data.Turn(*turn) for turn in turns)
+    example = data.Example(messages, weight=0.5)
+    ids, loss = train.chat_tokens(example, tokenizer)
+    assert set(loss.tolist()) == {0.0, 0.5}
+    said = learned(tokenizer, ids, loss)
+    assert said == "2<|im_end|>  four\n\nor 4 <|im_end|>"
+    first = tokenizer.encode_chat(example.chat()[:2])
+    assert ids[: len(first)].tolist() == first
+    assert tokenizer.decode(ids.tolist()) == tokenizer.apply_chat_template(
+        example.chat(), add_generation_prompt=False
+    )
+
+
+def with_template(tokenizer, template):
+    return dataclasses.replace(tokenizer, chat_template=template)
+
+
+def test_a_template_that_ends_no_turn_is_refused(tokenizer):
+    silent = with_template(
+        tokenizer,
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}",
+    )
+    with pytest.raises(ValueError, match="message 1: .* would not stop"):
+        train.chat_tokens(data.Example.from_pair("a", "b"), silent)
+
+
+def test_a_template_that_rewrites_the_past_is_refused(tokenizer):
+    rewriting = with_template(
+        tokenizer,
+        "{% for m in messages %}{% if not loop.last and m.role == 'assistant' %}"
+        "<|im_start|>assistant\ngone<|im_end|>\n{% else %}"
+        "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+    )
+    pair = data.Example.from_pair("a", "b")
+    assert train.chat_tokens(pair, rewriting)[1].any()
+    turns = ("user", "assistant", "user", "assistant")
+    messages = tuple(data.Turn(role, "some words") for role in turns)
+    with pytest.raises(ValueError, match="rewrites what stands before"):
+        train.chat_tokens(data.Example(messages), rewriting)
