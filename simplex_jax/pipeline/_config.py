@@ -38,7 +38,7 @@ class DataConfig:
     """
 
     file: str | None = None
-    train_examples: int = 4000
+    train_examples: int = 2000
     validation_examples: int = 64
     heldout_examples: int = 416
     heldout_fraction: float = 0.1
@@ -247,7 +247,7 @@ def make_config(*layers: Mapping[str, Any]) -> RunConfig:
     names = [field.name for field in dataclasses.fields(RunConfig)]
     for layer in layers:
         for key, value in layer.items():
-            _require_known(key, names, "")
+            _require_known(str(key), names, "")
             if key not in _SECTIONS:
                 top[key] = value
             elif isinstance(value, Mapping):
@@ -259,7 +259,7 @@ def make_config(*layers: Mapping[str, Any]) -> RunConfig:
         default = LoRAConfig.standard() if name == "lora" else _SECTIONS[name]()
         known = [field.name for field in dataclasses.fields(default)]
         for key in values:
-            _require_known(key, known, f"{name}.")
+            _require_known(str(key), known, f"{name}.")
         optim = str(values.get("optim"))
         if name == "training" and optim in _OPTIMIZERS:
             raise ValueError(f"training.optim={optim}: {_OPTIMIZERS[optim]}")
@@ -321,7 +321,7 @@ def _require_known(key: str, known: Iterable[str], section: str) -> None:
     here = {k: section + k for k in known}
     near = [homes[key]] if key in homes else []
     for names in (here, homes):
-        near += [names[k] for k in difflib.get_close_matches(str(key), names, n=1)]
+        near += [names[k] for k in difflib.get_close_matches(key, names, n=1)]
     hint = f"; did you mean {near[0]}?" if near else ""
     raise ValueError(f"unknown key {name}{hint}")
 
@@ -331,18 +331,19 @@ def _coerced(owner: type, key: str, value: Any, name: str) -> Any:
     annotation = typing.get_type_hints(owner)[key]
     union = typing.get_origin(annotation) in (types.UnionType, typing.Union)
     kinds = typing.get_args(annotation) if union else (annotation,)
-    wanted = tuple(typing.get_origin(kind) or kind for kind in kinds)
+    texts = [kind for kind in kinds if typing.get_origin(kind) is Literal]
+    choices = [text for kind in texts for text in typing.get_args(kind)]
+    wanted = tuple(typing.get_origin(k) or k for k in kinds if k not in texts)
     if float in wanted and isinstance(value, str):
         # YAML reads 2e-4 as a text.
         with contextlib.suppress(ValueError):
             value = float(value)
     if wanted == (float,) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if Literal in wanted or (
+    if value in choices or (
         isinstance(value, wanted) and (not isinstance(value, bool) or bool in wanted)
     ):
         return value
-    names = " or ".join(
-        "nothing" if k is types.NoneType else k.__name__ for k in wanted
-    )
-    raise ValueError(f"{name} is {value!r}; give {names}")
+    names = ["nothing" if k is types.NoneType else k.__name__ for k in wanted]
+    names += map(repr, choices)
+    raise ValueError(f"{name} is {value!r}; give {' or '.join(names)}")

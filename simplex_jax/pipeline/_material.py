@@ -78,8 +78,9 @@ def make_material(config: RunConfig, tokenizer: Tokenizer, context: int) -> Mate
         "loss_tokens": batches.report.loss_tokens,
         "positions": batches.report.positions,
         "too_long": [list(one) for one in batches.report.too_long],
-        "heldout_too_long": [list(one) for one in once["heldout"].report.too_long],
     }
+    for split, found in once.items():
+        facts[f"{split}_too_long"] = [list(one) for one in found.report.too_long]
     steps = training.max_steps
     if steps < 0:
         micro = training.num_train_epochs * batches.batches_in_epoch()
@@ -88,7 +89,7 @@ def make_material(config: RunConfig, tokenizer: Tokenizer, context: int) -> Mate
     fits = [
         i
         for i, (ids, _) in enumerate(sequences["heldout"])
-        if len(ids) <= training.max_length
+        if len(ids) <= training.max_length + 1
     ]
     chosen = np.linspace(0, len(fits) - 1, min(_SAMPLES, len(fits))).round()
     return Material(

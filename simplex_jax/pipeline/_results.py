@@ -8,6 +8,7 @@ _SHARES = {
     "accuracy": "Accuracy",
     "score": "Score",
     "readable": "Readable answers",
+    "stated": "Answers with a stated confidence",
     "token_accuracy": "Token accuracy",
 }
 _LOSSES = {"nll": "Loss, nats per token"}
@@ -119,7 +120,9 @@ def basis(manifest: Mapping) -> str:
 def _measures(evaluation: Mapping) -> dict[str, Any]:
     prompts, parsed = evaluation.get("prompts"), evaluation.get("parsed")
     readable = parsed / prompts if prompts and parsed is not None else None
-    return {**evaluation, "readable": readable}
+    stated = (evaluation.get("calibration") or {}).get("count")
+    stated = stated / prompts if prompts and stated is not None else None
+    return {**evaluation, "readable": readable, "stated": stated}
 
 
 def _pair(before: Mapping, after: Mapping, names: dict) -> tuple[Result, ...]:

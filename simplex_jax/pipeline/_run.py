@@ -116,6 +116,7 @@ class _Run:
         trainable = counts.total if config.training.full else counts.trainable
         manifest["base"] = {
             "source": config.base,
+            "hub_name": models.hub_name(config.base),
             "parameters": counts.total - counts.trainable,
             "trainable": trainable,
             "percent": 100 * trainable / counts.total,
@@ -242,7 +243,8 @@ class _Run:
         if full:
             models.save_hf(model, tokenizer, folder)
             return model
-        lora.save_peft(model, folder, self.config.base)
+        name = models.hub_name(self.config.base) or self.config.base
+        lora.save_peft(model, folder, name)
         return lora.merge(model)
 
     def export(self, model: models.Decoder, tokenizer: Tokenizer) -> Path:

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
+
 from .. import lora, models
 from ..text import Tokenizer
 
@@ -32,9 +34,12 @@ def open_model(source: str | os.PathLike) -> tuple[models.Decoder, Tokenizer]:
             f"{os.fspath(source)} is not finished; give the same train command again"
         )
     folder = Path(source)
-    if manifest["config"]["training"]["full"]:
+    training = manifest["config"]["training"]
+    if training["full"]:
         return models.load(folder / "model")
-    base, tokenizer = models.load(manifest["config"]["base"])
+    # The merged weights are rounded as they were when the run was judged.
+    dtype = jnp.bfloat16 if training["bf16"] else jnp.float32
+    base, tokenizer = models.load(manifest["config"]["base"], dtype=dtype)
     return lora.merge(lora.load_peft(base, folder / "adapter")), tokenizer
 
 

@@ -85,6 +85,7 @@ FULL: dict[str, Any] = {
     "machine": {"cpu_count": 2, "device": "cpu"},
     "base": {
         "source": "smollm2-135m",
+        "hub_name": "HuggingFaceTB/SmolLM2-135M-Instruct",
         "parameters": 134515008,
         "trainable": 921600,
         "percent": 0.68,
@@ -402,7 +403,7 @@ def test_the_card_names_what_a_hub_needs():
 def test_the_card_names_no_local_path():
     manifest: dict[str, Any] = copy.deepcopy(FULL)
     manifest["specialist"] = None
-    manifest["base"]["source"] = "/home/someone/model.gguf"
+    manifest["base"] |= {"source": "/home/someone/model.gguf", "hub_name": None}
     manifest["config"] |= {"data_file": "/home/someone/x.jsonl"}
     card = model_card(manifest)
     assert "/home" not in card and "base_model" not in card

@@ -157,6 +157,7 @@ def test_patience_ends_a_run_that_does_not_gain(tmp_path):
     )
     assert done.stopped_by == "patience"
     assert done.steps < STEPS
+    assert done.best_step is not None
     assert done.best_step < done.steps
     assert same(
         fit(

@@ -1,0 +1,38 @@
+"""Name the sentiment of a review, and how sure one can be.
+
+Run it: python examples/specialists/sentiment_analysis.py
+Ten minutes on two cores; the same command goes on with a run that was stopped.
+"""
+
+from simplex_jax import data, pipeline
+
+OUT = "runs/example-sentiment_analysis"
+CONFIG = {
+    "specialist": "sentiment_analysis",
+    "lora": {"r": 16, "lora_alpha": 32},
+    "training": {
+        "max_steps": 128,
+        "per_device_train_batch_size": 1,
+        "learning_rate": 2e-3,
+    },
+    "data": {"train_examples": 4000, "heldout_examples": 416},
+}
+
+
+def record(values, steps):
+    if "loss" in values:
+        print(f"step {values['step']}/{steps}: loss {values['loss']:.3f}", flush=True)
+
+
+listener = pipeline.Listener(say=print, stage=print, record=record)
+manifest = pipeline.run(pipeline.make_config(CONFIG), OUT, listener)
+for when, figures in manifest["evaluation"].items():
+    low, high = figures["accuracy_interval"]
+    print(f"{when}: {figures['accuracy']:.3f} right, 95 % {low:.3f} to {high:.3f}")
+
+# A prompt that neither training nor evaluation has seen.
+prompt = data.generate("sentiment_analysis", 1, seed=1, split="heldout")[0].prompt
+answer = "".join(pipeline.complete(OUT, prompt, chat=True, max_new_tokens=16))
+print(f"{prompt}\n-> {answer}")
+print(data.verify("sentiment_analysis", prompt, answer))
+print(f"what was measured, with pictures: {OUT}/report.html")
