@@ -89,6 +89,7 @@ def run_table(manifest: Mapping[str, Any], out: Path) -> None:
         f"({manifest['base']['percent']:.2f} %) for {trained['steps']} steps, "
         f"{trained['tokens']:,} tokens, {trained['seconds']:.0f} s",
         highlight=False,
+        soft_wrap=True,
     )
     proof = manifest.get("verification")
     if proof is not None:
@@ -101,15 +102,17 @@ def run_table(manifest: Mapping[str, Any], out: Path) -> None:
             f"({proof['file_type']}, mean KL at most {worst:.1e} nats); it answers "
             f"{escape(repr(chat['text']))} and ends by {chat['finish_reason']}",
             highlight=False,
+            soft_wrap=True,
         )
     for file in manifest["files"]:
         if file.endswith(".gguf"):
-            console.print(escape(f"{out / file}"), highlight=False)
+            console.print(escape(f"{out / file}"), highlight=False, soft_wrap=True)
     console.print(
         escape(f"ollama create {manifest['name']} -f {out / 'Modelfile'}"),
         escape(f"report: {out / 'report.html'}"),
         sep="\n",
         highlight=False,
+        soft_wrap=True,
     )
 
 

@@ -1,9 +1,9 @@
 """A run as it is seen from the terminal: its progress, and how to stop it."""
 
 import contextlib
+import os
 import signal
 import statistics
-import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -50,10 +50,11 @@ def stopping() -> Iterator[Stop]:
         if stop.status:
             raise KeyboardInterrupt
         stop.status = 128 + number
-        print(
-            "\nsimplex-jax: saving after this step; once more to stop at once",
-            file=sys.stderr,
-        )
+        # Not print: the signal may have come while something was being printed.
+        with contextlib.suppress(OSError):
+            os.write(
+                2, b"\nsimplex-jax: saving after this step; once more to stop at once\n"
+            )
 
     kept = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -102,11 +103,11 @@ def watching() -> Iterator["Listener"]:
                     task, completed=done, total=1.0, description="training", more=text
                 )
             if not console.is_terminal:
-                console.print(text, highlight=False)
+                console.print(text, highlight=False, soft_wrap=True)
 
         def say(text: str) -> None:
             # Not as markup: [llamacpp] is part of what is said.
-            console.print(text, markup=False, highlight=False)
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
 
         yield Listener(say=say, stage=stage, share=share, record=record)
 
@@ -121,7 +122,7 @@ class _Remaining:
 
     def __call__(self, record: Mapping[str, Any], steps: int) -> str:
         if "eval_loss" in record:
-            self._eval = f" | held out {record['eval_loss']:.4f}"
+            self._eval = f" | validation {record['eval_loss']:.4f}"
             return f"step {record['step']}/{steps}{self._eval}"
         if self._last is not None:
             taken = record["step"] - self._last["step"]
