@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
     from ..pipeline import Listener
@@ -76,6 +76,7 @@ def watching() -> Iterator["Listener"]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
+        TimeElapsedColumn(),
         TextColumn("{task.fields[more]}"),
     )
     console = Console(stderr=True)

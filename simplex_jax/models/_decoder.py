@@ -156,12 +156,32 @@ class Decoder(nnx.Module):
 
     def logits(self, hidden: Float[Array, "B T D"]) -> Logits:
         """Return the head's logits of hidden states, in float32 or wider."""
-        if self.lm_head is not None:
-            return self.lm_head(hidden).astype(wide(hidden.dtype))
-        table = self.embed_tokens.embedding[...]
-        return jnp.einsum(
-            "btd,vd->btv", hidden, table, preferred_element_type=wide(hidden.dtype)
-        )
+        return self.head.logits(hidden)
+
+    @property
+    def head(self) -> "Head":
+        """Return the part of the model that turns hidden states into logits."""
+        return Head(self.embed_tokens if self.lm_head is None else self.lm_head)
+
+
+class Head(nnx.Module):
+    """The map from hidden states to logits, without the rest of the model.
+
+    Args:
+        module: the head, or the embedding of a model where they are tied.
+    """
+
+    def __init__(self, module: nnx.Module):
+        """Share the module's Variables."""
+        self.module = module
+
+    def logits(self, hidden: Float[Array, "B T D"]) -> Logits:
+        """Return the logits of hidden states, in float32 or wider."""
+        dtype = wide(hidden.dtype)
+        if not isinstance(self.module, Embedding):
+            return self.module(hidden).astype(dtype)  # pyright: ignore[reportCallIssue]
+        table = self.module.embedding[...]
+        return jnp.einsum("btd,vd->btv", hidden, table, preferred_element_type=dtype)
 
 
 def segment_positions(segment_ids: Int[Array, "B T"]) -> Int[Array, "B T"]:

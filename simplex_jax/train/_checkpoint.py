@@ -1,6 +1,7 @@
 """Checkpoints of a run: written in the background, whole or not at all."""
 
 import logging
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,6 +39,9 @@ class Checkpoints:
         )
         options = ocp.CheckpointManagerOptions(
             preservation_policy=managers.AnyPreservationPolicy([last, best]),
+            # Without it the losses are not on the disk, and a run that goes on would
+            # not know which of its checkpoints is the best.
+            best_fn=lambda metrics: -metrics[_METRIC],
             cleanup_tmp_directories=True,
         )
         self._folder = Path(folder).resolve()
@@ -60,7 +64,8 @@ class Checkpoints:
             step: what it is of.
             arrays: a pytree of arrays.
             progress: JSON values.
-            eval_loss: what decides which is the best; None: it cannot be that.
+            eval_loss: what decides which is the best; None or not finite: it cannot be
+                that.
 
         Raises:
             OSError: where it, or the one before it, cannot be written.
@@ -69,7 +74,10 @@ class Checkpoints:
         args = save.Composite(
             arrays=save.StandardSave(arrays), progress=save.JsonSave(dict(progress))
         )
-        metrics = None if eval_loss is None else {_METRIC: eval_loss}
+        metrics = None
+        if eval_loss is not None and math.isfinite(eval_loss):
+            # Orbax would sort by NaN, and take any checkpoint for the best.
+            metrics = {_METRIC: eval_loss}
         self._manager.save(step, args=args, metrics=metrics, force=True)
 
     def restore(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:

@@ -1,9 +1,12 @@
 """Cross-entropy of the next token, without ever holding all the logits."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from .._typing import PRNGKey
@@ -29,7 +32,7 @@ def nll(
             padding; ``positions``.
         key: for dropout in adapters; None: no dropout.
         chunk_tokens: logits are made for this many targets at a time, of those alone
-            whose weight is not 0, and made again for the gradient: memory is
+            whose weight is not 0: memory is
             ``chunk_tokens`` times V, not B T V.
 
     Returns:
@@ -38,7 +41,9 @@ def nll(
     Raises:
         ValueError: where an array is missing or the shapes differ.
 
-    Differentiable in the model by jvp and vjp.
+    Differentiable in the model, and in the weights that are not 0, by jvp and vjp. Where
+    the head does not train, its gradient is made with the value and no logits are made
+    twice.
     """
     return _sums(model, batch, _nll, key=key, chunk_tokens=chunk_tokens)
 
@@ -103,18 +108,61 @@ def _sums(
     hidden = jnp.pad(hidden, ((0, padding), (0, 0)))
     targets, weights = (jnp.pad(x, (0, padding)) for x in (targets, weights))
 
-    def chunk_sum(hidden, targets, weights):
-        scores = score(model.logits(hidden[None])[0], targets)
-        return jnp.sum(scores * weights.astype(scores.dtype))
+    dtype = jnp.promote_types(hidden.dtype, jnp.float32)
+    graphdef, head = nnx.split(model.head)
+
+    @_with_its_gradient
+    def chunk_sum(hidden, head, targets, weights):
+        def some(hidden, head):
+            logits = nnx.merge(graphdef, head).logits(hidden[None])[0]
+            return jnp.sum(score(logits, targets) * weights.astype(dtype))
+
+        def none(hidden, head):
+            return jnp.zeros((), dtype)
+
+        return jax.lax.cond(jnp.any(weights != 0), some, none, hidden, head)
 
     def step(total, chunk):
-        some = jnp.any(chunk[2] != 0)
-        skip = jnp.zeros_like(total)
-        return total + jax.lax.cond(some, chunk_sum, lambda *_: skip, *chunk), None
+        hidden, targets, weights = chunk
+        return total + chunk_sum(hidden, head, targets, weights), None
 
-    dtype = jnp.promote_types(hidden.dtype, jnp.float32)
-    chunks = [
+    chunks = tuple(
         x.reshape(-1, chunk_tokens, *x.shape[1:]) for x in (hidden, targets, weights)
-    ]
-    total, _ = jax.lax.scan(jax.checkpoint(step), jnp.zeros((), dtype), chunks)
+    )
+    total, _ = jax.lax.scan(step, jnp.zeros((), dtype), chunks)
     return total, jnp.sum(weights, dtype=dtype)
+
+
+def _with_its_gradient(f: Callable[..., Array]) -> Callable[..., Array]:
+    """Return a scalar function that computes its gradient together with its value.
+
+    Where only the first argument is differentiated, the gradient by it is small and all
+    that the backward pass has to keep. Otherwise what is between is computed anew.
+    """
+    wrapped = jax.custom_jvp(f)
+
+    def rule(primals, tangents):
+        first, *others = tangents
+        if all(map(_is_zero, jax.tree.leaves(others, is_leaf=_is_zero))):
+            if _is_zero(first):
+                value = f(*primals)
+                return value, jnp.zeros_like(value)
+            value, gradient = jax.value_and_grad(f)(*primals)
+            return value, jnp.sum(gradient * first, dtype=value.dtype)
+        dense = jax.tree.map(_dense, tuple(tangents), is_leaf=_is_zero)
+        return jax.jvp(jax.checkpoint(f), tuple(primals), dense)
+
+    wrapped.defjvp(rule, symbolic_zeros=True)
+    return wrapped
+
+
+def _is_zero(tangent: Any) -> bool:
+    return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
+
+
+def _dense(tangent: Any) -> Any:
+    if not _is_zero(tangent):
+        return tangent
+    # Integers have tangents of a type that only NumPy can make.
+    make = np if tangent.dtype == jax.dtypes.float0 else jnp
+    return make.zeros(tangent.shape, tangent.dtype)

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -26,6 +27,8 @@ TRAINING = {
     "per_device_train_batch_size": 1,
     "max_length": LIMIT,
     "learning_rate": 0.02,
+    # A third of the time that the step's program takes to compile.
+    "gradient_checkpointing": False,
 }
 
 
@@ -190,9 +193,18 @@ def merged_by_hand(base, folder):
     return lora.merge(lora.load_peft(model, folder / "adapter")), tokenizer
 
 
-def logits(model, tokenizer):
-    ids = jnp.asarray([tokenizer.encode("What the run has learned, in short:")])
-    return np.asarray(model(ids))
+forward = jax.jit(lambda model, ids: model(ids))
+
+
+def logits(model, ids):
+    """Return the logits after each token of one text; padded, so that all share one."""
+    padded = np.zeros((1, LIMIT), np.int32)
+    padded[0, : len(ids)] = ids
+    return np.asarray(forward(model, jnp.asarray(padded)))[0, : len(ids)]
+
+
+def some_ids(tokenizer):
+    return tokenizer.encode("What the run has learned, in short: nothing.")
 
 
 # What a run leaves.
@@ -216,7 +228,8 @@ def test_the_folder_holds_all_that_is_promised(finished):
     ):
         assert (folder / name).exists(), name
     assert not list(folder.rglob("*.tmp"))
-    assert json.loads((folder / "manifest.json").read_text()) == finished.manifest
+    told = json.loads(json.dumps(finished.manifest))
+    assert json.loads((folder / "manifest.json").read_text()) == told
 
 
 def test_the_manifest_says_what_was_done(finished, base):
@@ -235,10 +248,9 @@ def test_the_manifest_says_what_was_done(finished, base):
     assert list(manifest["seconds"]) == finished.stages == stages
     assert "answers" not in manifest
     heldout = data.read_jsonl(finished.folder / "data" / "heldout.jsonl")
-    questions = [example.prompt for example in heldout]
+    pairs = {(example.prompt, example.response) for example in heldout}
     for sample in manifest["samples"]:
-        example = heldout[questions.index(sample["prompt"])]
-        assert sample["expected"] == example.response
+        assert (sample["prompt"], sample["expected"]) in pairs
         assert set(sample) == {"prompt", "expected", "before", "after"}
 
 
@@ -301,10 +313,12 @@ def test_the_file_computes_what_base_and_adapter_compute(finished, base):
     merged, tokenizer = merged_by_hand(base, finished.folder)
     path = finished.folder / "tiny-own-f32.gguf"
     loaded, read_tokenizer = models.load(path)
-    expected = logits(merged, tokenizer)
-    np.testing.assert_allclose(logits(loaded, read_tokenizer), expected, atol=1e-5)
+    ids = some_ids(tokenizer)
+    assert some_ids(read_tokenizer) == ids
+    expected = logits(merged, ids)
+    np.testing.assert_allclose(logits(loaded, ids), expected, atol=1e-5)
     # The run has changed something, or nothing was compared.
-    untrained = logits(models.load(base)[0], tokenizer)
+    untrained = logits(models.load(base)[0], ids)
     assert np.abs(untrained - expected).max() > 0.01
     with gguf.read(path) as file:
         assert file.metadata["general.name"] == "tiny-own"
@@ -370,9 +384,7 @@ def test_own_data_is_judged_by_loss_and_token_accuracy(finished, base):
         ids, loss = train.chat_tokens(example, tokenizer)
         if len(ids) > LIMIT + 1:
             continue
-        padded = np.zeros((1, LIMIT), np.int32)
-        padded[0, : len(ids) - 1] = ids[:-1]
-        z = np.asarray(model(jnp.asarray(padded)))[0, : len(ids) - 1].astype(np.float64)
+        z = logits(model, ids[:-1]).astype(np.float64)
         chosen = np.take_along_axis(z, ids[1:, None], axis=1)[:, 0]
         total += loss[1:] @ (np.log(np.exp(z).sum(axis=1)) - chosen)
         hits += loss[1:] @ (z.argmax(axis=1) == ids[1:])
@@ -383,55 +395,59 @@ def test_own_data_is_judged_by_loss_and_token_accuracy(finished, base):
     assert after["nll"] < before["nll"]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_with_the_same_bytes(finished, base, tmp_path):
-    file = finished.folder.parent / "own.jsonl"
-    config, folder = from_file(base, file), tmp_path / "run"
+    config = from_file(base, finished.folder.parent / "own.jsonl")
+    folder = tmp_path / "run"
     with pytest.raises(pipeline.Interrupted, match="after step 1 of 3, which is saved"):
         pipeline.run(config, folder, stop_after(2))
-    stopped = tree(folder)
-    manifest = json.loads(stopped["manifest.json"])
-    assert manifest["status"] == "running"
-    assert any(name.startswith("checkpoints/1/") for name in stopped)
-
-    # Unfinished, it is no model.
-    for use in (
-        lambda: pipeline.evaluate(folder),
-        lambda: pipeline.export(folder, tmp_path / "x.gguf"),
-        lambda: pipeline.complete(folder, "x"),
-    ):
-        with pytest.raises(ValueError, match="is not finished; give the same train"):
-            use()
-    assert not (tmp_path / "x.gguf").exists()
-
-    # Neither other settings nor other data go on with it.
-    other = from_file(base, file, {"training": {"seed": 43}, "lora": {"r": 3}})
-    message = refusal(other, folder)
-    assert "training.seed: 42 -> 43" in message
-    assert "lora.r: 2 -> 3" in message
-    assert tree(folder) == stopped
-    kept = file.read_text()
-    try:
-        file.write_text(kept.replace("It is 3.", "It is three."))
-        message = refusal(config, folder)
-    finally:
-        file.write_text(kept)
-    assert "begun with other data (data." in message
-    assert "sha256" in message
-    changed = {k: v for k, v in tree(folder).items() if k != "manifest.json"}
-    assert changed == {k: v for k, v in stopped.items() if k != "manifest.json"}
-
-    said = []
+    assert json.loads((folder / "manifest.json").read_text())["status"] == "running"
+    assert (folder / "checkpoints" / "1").is_dir()
+    said, stages = [], []
+    listener = pipeline.Listener(say=said.append, stage=stages.append)
     with without_llama_cpp():
-        ended = pipeline.run(config, folder, pipeline.Listener(say=said.append))
+        ended = pipeline.run(config, folder, listener)
     assert "going on after step 1 of 3" in said
+    assert "before" not in stages
     assert adapter(folder) == adapter(finished.folder)
-    assert ended["evaluation"] == finished.manifest["evaluation"]
-    assert ended["samples"] == finished.manifest["samples"]
+    for key in ("evaluation", "samples", "data", "base"):
+        assert ended[key] == finished.manifest[key]
     losses = [
-        [(r["step"], r["loss"]) for r in found if "loss" in r]
-        for found in (lines_of(folder), lines_of(finished.folder))
+        [(r["step"], r.get("loss"), r.get("eval_loss")) for r in lines_of(one)]
+        for one in (folder, finished.folder)
     ]
     assert losses[0] == losses[1]
+
+
+def test_the_best_checkpoint_outlives_an_interruption(tmp_path):
+    arrays = {"x": jnp.arange(3.0)}
+    for steps in (
+        {1: 1.0, 2: float("nan"), 3: 2.0},
+        {4: 3.0, 5: float("nan"), 6: None},
+    ):
+        checkpoints = train.Checkpoints(tmp_path, keep=1)
+        for step, loss in steps.items():
+            checkpoints.save(step, arrays, {"step": step}, loss)
+        checkpoints.close()
+        assert train.Checkpoints(tmp_path, keep=1).steps() == [1, max(steps)]
+
+
+@pytest.mark.slow
+def test_a_run_ends_with_weights_from_before_it_was_stopped(finished, base, tmp_path):
+    # So high a rate that the first evaluation is the best.
+    rate = {"learning_rate": 100.0, "max_grad_norm": 0.0, "save_total_limit": 1}
+    file = finished.folder.parent / "own.jsonl"
+    config = from_file(
+        base, file, {"training": {**rate, "lr_scheduler_type": "constant"}}
+    )
+    with without_llama_cpp():
+        whole = pipeline.run(config, tmp_path / "whole")
+        with pytest.raises(pipeline.Interrupted):
+            pipeline.run(config, tmp_path / "run", stop_after(2))
+        again = pipeline.run(config, tmp_path / "run")
+    assert whole["training"]["best_step"] == again["training"]["best_step"] == 1
+    assert adapter(tmp_path / "run") == adapter(tmp_path / "whole")
+    assert again["evaluation"] == whole["evaluation"]
 
 
 def test_a_run_judged_on_a_file_that_changed_is_not_judged_again(finished):
@@ -454,10 +470,11 @@ def test_training_in_full_leaves_a_model_that_loads(finished, base, tmp_path):
     assert "model/model.safetensors" in manifest["files"]
     assert manifest["base"]["percent"] == 100
     loaded, tokenizer = models.load(folder / "model")
-    expected = logits(loaded, tokenizer)
+    ids = some_ids(tokenizer)
+    expected = logits(loaded, ids)
     exported, _ = models.load(folder / "whole-f32.gguf")
-    np.testing.assert_allclose(logits(exported, tokenizer), expected, atol=1e-5)
-    assert np.abs(logits(models.load(base)[0], tokenizer) - expected).max() > 0.01
+    np.testing.assert_allclose(logits(exported, ids), expected, atol=1e-5)
+    assert np.abs(logits(models.load(base)[0], ids) - expected).max() > 0.01
     assert pipeline.evaluate(folder) == manifest["evaluation"]["after"]
 
 
@@ -534,6 +551,58 @@ def test_a_finished_run_is_left_as_it_is(finished, base):
     message = refusal(from_file(base, file, {"data": {"seed": 1}}), finished.folder)
     assert "another configuration (data.seed: 0 -> 1)" in message
     assert tree(finished.folder) == kept
+
+
+@pytest.fixture
+def unfinished(finished, tmp_path):
+    """The folder of a run that was stopped while it trained."""
+    folder = tmp_path / "unfinished"
+    shutil.copytree(finished.folder, folder)
+    for name in ("adapter", "tiny-own-f32.gguf", "Modelfile", "report.html"):
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    kept = ("samples", "files", "verification", "chat", "training")
+    manifest = {k: v for k, v in finished.manifest.items() if k not in kept}
+    manifest["status"] = "running"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def test_an_unfinished_run_is_no_model(unfinished, tmp_path):
+    for use in (
+        lambda: pipeline.evaluate(unfinished),
+        lambda: pipeline.export(unfinished, tmp_path / "x.gguf"),
+        lambda: pipeline.complete(unfinished, "x"),
+    ):
+        with pytest.raises(ValueError, match="is not finished; give the same train"):
+            use()
+    assert not (tmp_path / "x.gguf").exists()
+
+
+def test_an_unfinished_run_goes_on_with_its_own_settings_only(
+    finished, unfinished, base
+):
+    file, kept = finished.folder.parent / "own.jsonl", tree(unfinished)
+    other = from_file(base, file, {"training": {"seed": 43}, "lora": {"r": 3}})
+    message = refusal(other, unfinished)
+    assert "another configuration (lora.r: 2 -> 3; training.seed: 42 -> 43)" in message
+    assert tree(unfinished) == kept
+
+
+def test_an_unfinished_run_goes_on_with_its_own_data_only(finished, unfinished, base):
+    file, kept = finished.folder.parent / "own.jsonl", tree(unfinished)
+    config, lines = from_file(base, file), file.read_text()
+    try:
+        file.write_text(lines.replace("It is 3.", "It is three."))
+        message = refusal(config, unfinished)
+    finally:
+        file.write_text(lines)
+    assert "begun with other data (data." in message
+    assert "sha256" in message
+    # The data in the folder may be the only copy that is left.
+    changed = tree(unfinished)
+    assert changed.pop("manifest.json") != kept.pop("manifest.json")
+    assert changed == kept
 
 
 def test_a_folder_with_other_files_is_left_as_it_is(base, tmp_path):

@@ -1,5 +1,7 @@
 """The loss is the masked cross-entropy, however it is cut up."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -190,3 +192,48 @@ def test_bad_batches_are_named():
         train.nll(model, batch | {"targets": batch["targets"][:, :-1]})
     with pytest.raises(ValueError, match="chunk_tokens must be >= 1, got 0"):
         train.nll(model, batch, chunk_tokens=0)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_gradients_of_adapters_alone_equal_those_of_all_logits(tied):
+    with jax.enable_x64(True):
+        config = dataclasses.replace(make().config, tie_word_embeddings=tied)
+        base = models.Decoder(config, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
+        chosen = lora.LoRAConfig(r=2, target_modules="all-linear")
+        model = lora.attach(
+            base, chosen, key=jax.random.key(0), param_dtype=jnp.float64
+        )
+        graphdef, adapters, frozen = nnx.split(model, nnx.LoRAParam, ...)
+        adapters = jax.tree.map(lambda x: x + 0.1, adapters)
+        batch = batch_of()
+
+        def ours(adapters):
+            found = nnx.merge(graphdef, adapters, frozen)
+            return train.nll(found, batch, chunk_tokens=16)[0]
+
+        def theirs(adapters):
+            return plain(nnx.merge(graphdef, adapters, frozen), batch)[0]
+
+        # By reverse mode, and by forward mode over it.
+        ones = jax.tree.map(jnp.ones_like, adapters)
+        for a, b in zip(
+            jax.tree.leaves(jax.jvp(jax.grad(ours), (adapters,), (ones,))),
+            jax.tree.leaves(jax.jvp(jax.grad(theirs), (adapters,), (ones,))),
+            strict=True,
+        ):
+            np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10)
+        forward = jax.jvp(ours, (adapters,), (ones,))[1]
+        np.testing.assert_allclose(forward, jax.jvp(theirs, (adapters,), (ones,))[1])
+
+
+def test_weights_are_differentiated_too():
+    model, batch = make(), batch_of()
+
+    def loss(weights):
+        return train.nll(model, {**batch, "loss_mask": weights}, chunk_tokens=16)[0]
+
+    ours = jax.grad(loss)(batch["loss_mask"])
+    theirs = jax.grad(lambda w: plain(model, {**batch, "loss_mask": w})[0])
+    seen = np.asarray(batch["loss_mask"]) > 0
+    expected = np.asarray(theirs(batch["loss_mask"]))
+    np.testing.assert_allclose(np.asarray(ours)[seen], expected[seen], rtol=1e-5)
