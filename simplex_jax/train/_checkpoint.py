@@ -1,5 +1,7 @@
 """Checkpoints of a run: written in the background, whole or not at all."""
 
+import hashlib
+import json
 import logging
 import math
 import os
@@ -9,7 +11,13 @@ from typing import Any
 
 import jax
 
+from .._files import replacing
+
 _METRIC = "eval_loss"
+# Orbax takes a checkpoint for whole where its folder has its final name, and reads what
+# was damaged later without end of messages. A run that was killed leaves its last
+# checkpoint without a seal, which Orbax reads.
+_SEAL = "sha256.json"
 
 
 class Checkpoints:
@@ -78,6 +86,7 @@ class Checkpoints:
         if eval_loss is not None and math.isfinite(eval_loss):
             # Orbax would sort by NaN, and take any checkpoint for the best.
             metrics = {_METRIC: eval_loss}
+        self._seal()
         self._manager.save(step, args=args, metrics=metrics, force=True)
 
     def restore(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
@@ -94,6 +103,12 @@ class Checkpoints:
             ValueError: where the checkpoint is not whole, or of something else.
         """
         self._manager.wait_until_finished()
+        folder = self._folder / str(step)
+        if (folder / _SEAL).exists() and not _is_whole(folder):
+            raise ValueError(
+                f"checkpoint {step} in {self._folder.name} cannot be read: files are "
+                "missing, or not as they were written"
+            )
         load = self._ocp.args
         abstract = jax.tree.map(self._ocp.utils.to_shape_dtype_struct, like)
         args = load.Composite(
@@ -130,11 +145,38 @@ class Checkpoints:
                 self._manager.delete(step)
         return None, problems
 
+    def _seal(self) -> None:
+        """Wait for what is being written, and write down what its files hold."""
+        self._manager.wait_until_finished()
+        for step in self.steps():
+            folder = self._folder / str(step)
+            if not (folder / _SEAL).exists():
+                with replacing(folder / _SEAL) as put:
+                    put(json.dumps(_digests(folder)).encode())
+
     def close(self) -> None:
         """Wait until everything is on the disk.
 
         Raises:
             OSError: where it cannot be written.
         """
-        self._manager.wait_until_finished()
+        self._seal()
         self._manager.close()
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    found = {}
+    # Orbax still writes to its own metadata beside them.
+    for path in sorted(folder.glob("*/**/*")):
+        if path.is_file():
+            with open(path, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            found[path.relative_to(folder).as_posix()] = digest
+    return found
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        return json.loads((folder / _SEAL).read_bytes()) == _digests(folder)
+    except (ValueError, OSError):
+        return False

@@ -212,7 +212,10 @@ def fit(
         best = progress.best_step
         if stopped_by != "interrupt" and config.load_best_model_at_end and best:
             if best != progress.step:
-                params = checkpoints.restore(best, state)[0].params
+                try:
+                    params = checkpoints.restore(best, state)[0].params
+                except ValueError as error:
+                    say(f"{error}; the last weights are the result")
     # Elsewhere a model lies on one device.
     params, frozen = jax.device_put((params, frozen), jax.devices()[0])
     return Fit(

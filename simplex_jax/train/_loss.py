@@ -41,9 +41,8 @@ def nll(
     Raises:
         ValueError: where an array is missing or the shapes differ.
 
-    Differentiable in the model, and in the weights that are not 0, by jvp and vjp. Where
-    the head does not train, its gradient is made with the value and no logits are made
-    twice.
+    Differentiable in the model, and in the weights that are not 0, by jvp and vjp. No
+    logits are made twice where the head does not train.
     """
     return _sums(model, batch, _nll, key=key, chunk_tokens=chunk_tokens)
 

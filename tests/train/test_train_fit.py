@@ -109,11 +109,6 @@ def truncate(folder):
         os.truncate(path, path.stat().st_size // 2)
 
 
-# Orbax leaves reads behind that find their event loop closed.
-damaged = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@damaged
 def test_a_truncated_checkpoint_is_passed_over_and_said(whole, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(whole[0], folder)
@@ -126,7 +121,27 @@ def test_a_truncated_checkpoint_is_passed_over_and_said(whole, tmp_path):
     assert same(done.model, whole[1].model)
 
 
-@damaged
+def test_a_damaged_best_checkpoint_leaves_the_last_weights_and_says_so(tmp_path):
+    wild = {"learning_rate": 100.0, "max_grad_norm": 0.0}
+    last = fit(tmp_path, **wild, load_best_model_at_end=False)
+    truncate(tmp_path / "checkpoints" / str(last.best_step))
+    said = []
+    done = fit(tmp_path, said=said, **wild)
+    assert f"checkpoint {last.best_step} in checkpoints cannot be read" in said[-1]
+    assert "the last weights are the result" in said[-1]
+    assert same(done.model, last.model)
+
+
+def test_a_resumed_run_still_knows_its_best_checkpoint(tmp_path):
+    wild = {"learning_rate": 100.0, "max_grad_norm": 0.0, "save_total_limit": 1}
+    fit(tmp_path, stop_after=5, **wild)
+    done = fit(tmp_path, **wild)
+    kept = {int(name) for name in os.listdir(tmp_path / "checkpoints")}
+    assert done.best_step is not None
+    assert done.best_step <= 4
+    assert kept == {done.best_step, 8}
+
+
 def test_with_no_whole_checkpoint_it_starts_again_and_says_so(whole, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(whole[0], folder)
