@@ -1,12 +1,13 @@
 """Read, write and encode GGUF files.
 
 ``read`` maps a file and checks every number in its header; ``write`` streams
-tensors to a file that appears whole or not at all; ``encode`` and ``decode``
-convert arrays to and from block types, byte for byte as llama.cpp does.
+tensors to a file that appears whole or not at all; ``quantize_array`` and
+``dequantize_array`` convert arrays to and from block types, byte for byte as
+llama.cpp does, with an importance matrix too.
 """
 
-from ._codecs import decode as decode
-from ._codecs import encode as encode
+from ._codecs import dequantize_array as dequantize_array
+from ._codecs import quantize_array as quantize_array
 from ._header import TensorInfo as TensorInfo
 from ._placement import FILE_TYPES as FILE_TYPES
 from ._placement import tensor_type as tensor_type

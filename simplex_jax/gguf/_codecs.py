@@ -1,11 +1,14 @@
 """Convert arrays to and from the bytes of a tensor type."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import gguf as gguf_py
 import numpy as np
 
-from . import _blocks as blocks
+from . import _blocks, _k_affine, _k_signed
+from ._bf16 import round_to_bf16, widen_bf16
+from ._importance import check_importance, value_weights
+from ._layout import STEP_ELEMENTS
 from ._types import GGMLType, block_size, tensor_nbytes
 
 _PLAIN = {
@@ -18,24 +21,31 @@ _PLAIN = {
     GGMLType.I64: np.dtype("<i8"),
 }
 
-# Blocks per step: intermediate arrays stay in the processor's cache.
-_STEP_BLOCKS = 4096
-
-_QUANTIZE = {
-    GGMLType.Q8_0: blocks.quantize_q8_0,
-    GGMLType.Q4_0: blocks.quantize_q4_0,
+_QUANTIZE: dict[
+    GGMLType, Callable[[np.ndarray, np.ndarray | None, np.ndarray], None]
+] = {
+    GGMLType.Q4_0: _blocks.quantize_q4_0,
+    GGMLType.Q4_1: _blocks.quantize_q4_1,
+    GGMLType.Q5_0: _blocks.quantize_q5_0,
+    GGMLType.Q5_1: _blocks.quantize_q5_1,
+    GGMLType.Q8_0: _blocks.quantize_q8_0,
+    GGMLType.Q2_K: _k_affine.quantize_q2_k,
+    GGMLType.Q3_K: _k_signed.quantize_q3_k,
+    GGMLType.Q4_K: _k_affine.quantize_q4_k,
+    GGMLType.Q5_K: _k_affine.quantize_q5_k,
+    GGMLType.Q6_K: _k_signed.quantize_q6_k,
 }
 _DEQUANTIZE = {
-    GGMLType.Q8_0: blocks.dequantize_q8_0,
-    GGMLType.Q4_0: blocks.dequantize_q4_0,
-    GGMLType.Q4_1: blocks.dequantize_q4_1,
+    GGMLType.Q8_0: _blocks.dequantize_q8_0,
+    GGMLType.Q4_0: _blocks.dequantize_q4_0,
+    GGMLType.Q4_1: _blocks.dequantize_q4_1,
 }
 
 ENCODABLE = frozenset({GGMLType.F32, GGMLType.F16, GGMLType.BF16, *_QUANTIZE})
 
 
 def encodable_names() -> str:
-    """Return the types that ``encode`` writes, for a message.
+    """Return the types that ``quantize_array`` writes, for a message.
 
     Returns:
         Their names, in the order of their ids.
@@ -43,87 +53,118 @@ def encodable_names() -> str:
     return ", ".join(type.name for type in sorted(ENCODABLE))
 
 
-def encode(array: np.ndarray, type: GGMLType) -> np.ndarray:
+def quantize_array(
+    array: np.ndarray, type: GGMLType | str, importance: np.ndarray | None = None
+) -> np.ndarray:
     """Convert floats to the bytes of a tensor type.
 
-    F16 and BF16 round to nearest, ties to even. Q8_0 and Q4_0 cut rows into
-    blocks of 32 that share a float16 scale d::
+    F16 and BF16 round to nearest, ties to even. The other types cut rows into
+    blocks, whose whole numbers q share the scales d, s and the minima m::
 
-        Q8_0: d = max|x| / 127,       q = round(x / d),           y = d q
-        Q4_0: d = -x[argmax|x|] / 8,  q = min(15, [x / d + 8.5]),  y = d (q - 8)
+        32 a block:   Q8_0, Q4_0, Q5_0   y = d q
+                      Q4_1, Q5_1         y = d q + m
+        256 a block:  Q3_K, Q6_K         y = d s q,           s for every 16
+                      Q2_K               y = d s q - dmin m,  s, m for every 16
+                      Q4_K, Q5_K         y = d s q - dmin m,  s, m for every 32
 
     Args:
         array: floats of any shape; converted to float32 first. The last axis
             is the one cut into blocks.
-        type: F32, F16, BF16, Q8_0 or Q4_0.
+        type: a name or ``GGMLType``: F32, F16, BF16, or one of the above.
+        importance: float32 (columns,), the mean square of what each column is
+            multiplied by. Quantized types other than Q8_0 weigh the errors of
+            the search by it; the rest ignore it.
 
     Returns:
-        uint8 of shape (nbytes,).
+        uint8 of shape (..., bytes per row).
 
     Raises:
         ValueError: another type, an array that is not of floats, rows that do
             not divide into blocks, a value that the type cannot hold (finite,
-            and infinite in F16, BF16 or float32), or a value that is not
-            finite in a quantized type.
+            and infinite in F16, BF16 or float32), a value that is not finite
+            in a quantized type, a scale beyond float16, or importances of
+            another shape, not finite or negative.
 
-    Precision: the bytes equal those of llama.cpp's reference quantizers, whose
-    arithmetic is float32; only the payload of a NaN in F16 differs.
+    Precision: the bytes equal those of llama.cpp's reference quantizers on
+    x86-64, whose arithmetic is float32; only the payload of a NaN in F16
+    differs, and where the reference stores a scale that is not finite, or
+    drops a block whose sums overflow, this raises.
     """
-    if type not in ENCODABLE:
+    kind = _as_type(type)
+    if kind not in ENCODABLE:
         raise ValueError(
-            f"type {type.name} cannot be encoded; use one of {encodable_names()}"
+            f"type {kind.name} cannot be encoded; use one of {encodable_names()}"
         )
     values = _as_float32(array)
-    tensor_nbytes(values.shape, type)
+    tensor_nbytes(values.shape, kind)
+    width = values.shape[-1] if values.ndim else 1
+    if importance is not None:
+        importance = check_importance(importance, width)
     flat = np.ascontiguousarray(values).reshape(-1)
-    if type == GGMLType.F32:
-        return flat.astype("<f4", copy=False).view(np.uint8)
-    if type == GGMLType.F16:
+    if kind == GGMLType.F32:
+        raw = flat.astype("<f4", copy=False).view(np.uint8)
+    elif kind == GGMLType.F16:
         with np.errstate(over="ignore", under="ignore"):
             half = flat.astype("<f2")
-        _check_overflow(flat, half, type.name)
-        return half.view(np.uint8)
-    if type == GGMLType.BF16:
-        brain = blocks.round_to_bf16(flat)
-        _check_overflow(flat, blocks.widen_bf16(brain), type.name)
-        return brain.view(np.uint8)
-    return _quantize(flat, type)
+        _check_overflow(flat, half, kind.name)
+        raw = half.view(np.uint8)
+    elif kind == GGMLType.BF16:
+        brain = round_to_bf16(flat)
+        _check_overflow(flat, widen_bf16(brain), kind.name)
+        raw = brain.view(np.uint8)
+    else:
+        raw = _quantize(flat.reshape(-1, max(1, width)), kind, importance)
+    return raw.reshape(*values.shape[:-1], tensor_nbytes((width,), kind))
 
 
-def decode(raw: np.ndarray, type: GGMLType, shape: Sequence[int]) -> np.ndarray:
+def dequantize_array(
+    blocks: np.ndarray, type: GGMLType | str, shape: Sequence[int]
+) -> np.ndarray:
     """Convert the bytes of a tensor type to floats.
 
     Args:
-        raw: uint8 of shape (nbytes,).
-        type: any type that can be decoded: the plain ones, and every block
-            type that the gguf package dequantizes.
+        blocks: uint8 of any shape, the bytes in order.
+        type: a name or ``GGMLType`` that can be decoded: the plain ones, and
+            every block type that the gguf package dequantizes.
         shape: NumPy order.
 
     Returns:
         float32 of ``shape``, a new array.
 
     Raises:
-        ValueError: ``raw`` has another length than shape and type ask for, or
-            the type cannot be decoded.
+        ValueError: ``blocks`` has another size than shape and type ask for,
+            or the type cannot be decoded.
 
     Precision: exact up to float32 rounding of the type's formula; F64, I32 and
     I64 are rounded to float32, beyond its range to infinity.
     """
-    nbytes = tensor_nbytes(shape, type)
-    if raw.shape != (nbytes,) or raw.dtype != np.uint8:
+    kind = _as_type(type)
+    nbytes = tensor_nbytes(shape, kind)
+    if blocks.size != nbytes or blocks.dtype != np.uint8:
         raise ValueError(
-            f"raw is {raw.dtype} of shape {raw.shape}; {type.name} of shape "
-            f"{tuple(shape)} is uint8 of shape ({nbytes},)"
+            f"blocks is {blocks.dtype} of {blocks.size} elements; {kind.name} of shape "
+            f"{tuple(shape)} is uint8 of {nbytes}"
         )
+    raw = np.ascontiguousarray(blocks).reshape(-1)
     # Bytes from a file can spell any float, signalling NaN included.
     with np.errstate(all="ignore"):
-        if type in _PLAIN:
-            values = raw.view(_PLAIN[type]).astype(np.float32)
-        elif type == GGMLType.BF16:
-            values = blocks.widen_bf16(raw.view("<u2"))
+        if kind in _PLAIN:
+            values = raw.view(_PLAIN[kind]).astype(np.float32)
+        elif kind == GGMLType.BF16:
+            values = widen_bf16(raw.view("<u2"))
         else:
-            values = _dequantize(raw, type)
+            values = _dequantize(raw, kind)
     return values.reshape(shape)
+
+
+def _as_type(type: GGMLType | str) -> GGMLType:
+    if isinstance(type, GGMLType):
+        return type
+    if type not in GGMLType.__members__:
+        raise ValueError(
+            f"type is {type!r}; it must be one of {', '.join(GGMLType.__members__)}"
+        )
+    return GGMLType[type]
 
 
 def _as_float32(array: np.ndarray) -> np.ndarray:
@@ -146,20 +187,37 @@ def _check_overflow(before: np.ndarray, after: np.ndarray, name: str) -> None:
         )
 
 
-def _quantize(flat: np.ndarray, type: GGMLType) -> np.ndarray:
+def _quantize(
+    rows: np.ndarray, type: GGMLType, importance: np.ndarray | None
+) -> np.ndarray:
     elements, nbytes = block_size(type)
-    rows = flat.reshape(-1, elements)
-    out = np.empty((len(rows), nbytes), np.uint8)
-    for start in range(0, len(rows), _STEP_BLOCKS):
-        step = slice(start, start + _STEP_BLOCKS)
-        if not np.isfinite(rows[step]).all():
-            bad = rows[step][~np.isfinite(rows[step])]
+    values = rows.reshape(-1, elements)
+    weights = value_weights(rows, importance, type)
+    out = np.empty((len(values), nbytes), np.uint8)
+    for step in _steps(len(values), elements):
+        x = values[step]
+        if not np.isfinite(x).all():
+            bad = x[~np.isfinite(x)]
             raise ValueError(
                 f"{bad.size} or more values are not finite, such as {bad[0]!r}, and "
                 f"{type.name} cannot hold them; the weights have diverged"
             )
-        _QUANTIZE[type](rows[step], out[step])
-    return out.reshape(-1)
+        # Where a search divides by zero or overflows, the reference does so too.
+        with np.errstate(all="ignore"):
+            try:
+                _QUANTIZE[type](x, weights(step), out[step])
+            except OverflowError as error:
+                raise ValueError(
+                    f"a float16 scale of {type.name} overflows: {error}; use BF16 or "
+                    "F32, or scale the weights"
+                ) from None
+    return out
+
+
+def _steps(blocks: int, elements: int) -> Iterator[slice]:
+    size = STEP_ELEMENTS // elements
+    for start in range(0, blocks, size):
+        yield slice(start, start + size)
 
 
 def _dequantize(raw: np.ndarray, type: GGMLType) -> np.ndarray:
@@ -167,8 +225,7 @@ def _dequantize(raw: np.ndarray, type: GGMLType) -> np.ndarray:
     rows = raw.reshape(-1, nbytes)
     out = np.empty((len(rows), elements), np.float32)
     into = _DEQUANTIZE.get(type) or _by_gguf_py(type)
-    for start in range(0, len(rows), _STEP_BLOCKS):
-        step = slice(start, start + _STEP_BLOCKS)
+    for step in _steps(len(rows), elements):
         into(rows[step], out[step])
     return out
 

@@ -7,7 +7,7 @@ from types import TracebackType
 
 import numpy as np
 
-from ._codecs import decode
+from ._codecs import dequantize_array
 from ._header import TensorInfo, parse_header
 from ._types import GGUFError, MetadataValue
 
@@ -72,7 +72,7 @@ class GGUFFile:
         """
         raw, info = self.raw(name), self._info(name)
         try:
-            return decode(raw, info.type, info.shape)
+            return dequantize_array(raw, info.type, info.shape)
         except ValueError as error:
             raise GGUFError(f"{self.path}: tensor {name!r}: {error}") from None
 

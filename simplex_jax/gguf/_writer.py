@@ -9,7 +9,7 @@ import numpy as np
 
 from .._files import replacing
 from . import _types as t
-from ._codecs import ENCODABLE, encodable_names, encode
+from ._codecs import ENCODABLE, encodable_names, quantize_array
 from ._types import GGMLType, MetadataValue, short_repr
 
 _TYPE_IDS = {(d.kind, d.itemsize): type_id for type_id, d in t.NUMBERS.items()}
@@ -22,7 +22,7 @@ class TensorSource:
     Attributes:
         name: at most 63 bytes of UTF-8.
         shape: NumPy order, at most four axes.
-        type: how to store it: F32, F16, BF16, Q8_0 or Q4_0.
+        type: how to store it: one that ``quantize_array`` writes.
         load: returns a float array of ``shape``; called once, when its turn
             comes, so that one tensor at a time is in memory.
     """
@@ -75,7 +75,7 @@ def _data(source: TensorSource) -> np.ndarray:
             f"{source.shape} was declared"
         )
     try:
-        return encode(array, source.type)
+        return quantize_array(array, source.type).reshape(-1)
     except ValueError as error:
         raise ValueError(f"tensor {source.name!r}: {error}") from error
 
