@@ -17,7 +17,7 @@ base, tokenizer = models.load("smollm2-135m")
 # Verified examples, as token ids with the loss on the answers, packed into rows.
 examples = data.generate("sentiment_analysis", 600)
 sequences = [train.chat_tokens(example, tokenizer) for example in examples]
-batches = data.pack(sequences, batch_size=1, length=512)
+batches = data.pack(sequences, batch_size=2, length=256)
 
 # What trains is the adapters; fit resumes where a run was interrupted.
 model = lora.attach(base, lora.LoRAConfig.standard(), key=jax.random.key(0))

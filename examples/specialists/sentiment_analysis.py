@@ -12,7 +12,8 @@ CONFIG = {
     "lora": {"r": 16, "lora_alpha": 32},
     "training": {
         "max_steps": 128,
-        "per_device_train_batch_size": 1,
+        "per_device_train_batch_size": 2,
+        "max_length": 256,
         "learning_rate": 2e-3,
     },
     "data": {"train_examples": 4000, "heldout_examples": 416},
