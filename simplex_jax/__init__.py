@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import data as data
+    from . import dual as dual
     from . import evals as evals
     from . import gguf as gguf
     from . import lora as lora
@@ -18,7 +19,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("data", "evals", "gguf", "lora", "models", "pipeline", "text", "train")
+_SUBPACKAGES = (
+    "data",
+    "dual",
+    "evals",
+    "gguf",
+    "lora",
+    "models",
+    "pipeline",
+    "text",
+    "train",
+)
 
 
 def __getattr__(name: str):

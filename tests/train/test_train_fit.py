@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from typing import Any
 
 import jax
 import numpy as np
@@ -122,7 +123,7 @@ def test_a_truncated_checkpoint_is_passed_over_and_said(whole, tmp_path):
 
 
 def test_a_damaged_best_checkpoint_leaves_the_last_weights_and_says_so(tmp_path):
-    wild = {"learning_rate": 100.0, "max_grad_norm": 0.0}
+    wild: dict[str, Any] = {"learning_rate": 100.0, "max_grad_norm": 0.0}
     last = fit(tmp_path, **wild, load_best_model_at_end=False)
     truncate(tmp_path / "checkpoints" / str(last.best_step))
     said = []
@@ -133,7 +134,11 @@ def test_a_damaged_best_checkpoint_leaves_the_last_weights_and_says_so(tmp_path)
 
 
 def test_a_resumed_run_still_knows_its_best_checkpoint(tmp_path):
-    wild = {"learning_rate": 100.0, "max_grad_norm": 0.0, "save_total_limit": 1}
+    wild: dict[str, Any] = {
+        "learning_rate": 100.0,
+        "max_grad_norm": 0.0,
+        "save_total_limit": 1,
+    }
     fit(tmp_path, stop_after=5, **wild)
     done = fit(tmp_path, **wild)
     kept = {int(name) for name in os.listdir(tmp_path / "checkpoints")}
