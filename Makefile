@@ -65,6 +65,7 @@ train: $(VENV)/.runs
 bench: $(VENV)/.installed
 	$(PY) benchmarks/decode.py
 	$(PY) benchmarks/train_step.py
+	$(PY) benchmarks/dual.py
 
 clean:
 	rm -rf $(VENV) $(NEW) build dist
