@@ -72,10 +72,13 @@ class LoRALinear(nnx.Module):
         wide = jnp.promote_types(x.dtype, jnp.float32)
         a = self.lora_a[...].astype(x.dtype)
         b = self.lora_b[...].astype(x.dtype)
-        inner = jnp.matmul(x, a, preferred_element_type=wide)
+        # XLA on CPU is slow at the gradients of thin matrices unless their long axis is
+        # the last one in memory; the barrier keeps the transposition from being undone.
+        a, b = jax.lax.optimization_barrier((a.T, b.T))
+        inner = jnp.einsum("...i,ri->...r", x, a, preferred_element_type=wide)
         # The scale goes here, where the array is smallest and still wide.
         inner = (inner * self.scale[...].astype(wide)).astype(x.dtype)
-        outer = jnp.matmul(inner, b, preferred_element_type=wide)
+        outer = jnp.einsum("...r,or->...o", inner, b, preferred_element_type=wide)
         return y + outer.astype(y.dtype)
 
 

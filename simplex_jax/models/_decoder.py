@@ -7,15 +7,19 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._typing import Logits, PRNGKey, Tokens
 from ._config import DecoderConfig
-from ._layers import _INIT_STD, DecoderLayer, Linear, RMSNorm, wide
+from ._layers import _INIT_STD, KEPT, DecoderLayer, Linear, RMSNorm, wide
 from ._rope import rope_tables
 
 REMAT_POLICIES = {
     "none": jax.checkpoint_policies.everything_saveable,
-    "dots": jax.checkpoint_policies.dots_saveable,
+    "projections": jax.checkpoint_policies.save_only_these_names(KEPT),
     "full": jax.checkpoint_policies.nothing_saveable,
 }
-"""What the backward pass keeps of each layer: all, matrix products, or only inputs."""
+"""What the backward pass keeps of each layer.
+
+``none`` recomputes nothing; ``projections`` keeps what the linear maps give, adapters
+included, and recomputes attention, norms and activations; ``full`` recomputes all.
+"""
 
 
 class Embedding(nnx.Module):
@@ -55,7 +59,7 @@ class Decoder(nnx.Module):
         config: DecoderConfig,
         *,
         param_dtype=jnp.float32,
-        remat: str = "dots",
+        remat: str = "projections",
         rngs: nnx.Rngs,
     ):
         """Draw random weights; ``models.load`` fills in real ones."""
@@ -175,12 +179,17 @@ class Head(nnx.Module):
         """Share the module's Variables."""
         self.module = module
 
+    @property
+    def table(self) -> Float[Array, "V D"] | None:
+        """Return the tied table, whose product with a hidden state is all there is."""
+        module = self.module
+        return module.embedding[...] if isinstance(module, Embedding) else None
+
     def logits(self, hidden: Float[Array, "B T D"]) -> Logits:
         """Return the logits of hidden states, in float32 or wider."""
-        dtype = wide(hidden.dtype)
-        if not isinstance(self.module, Embedding):
+        dtype, table = wide(hidden.dtype), self.table
+        if table is None:
             return self.module(hidden).astype(dtype)  # pyright: ignore[reportCallIssue]
-        table = self.module.embedding[...]
         return jnp.einsum("btd,vd->btv", hidden, table, preferred_element_type=dtype)
 
 

@@ -34,7 +34,7 @@ _ROPE_FREQS = "rope_freqs.weight"
 
 
 def load_gguf(
-    path: str | os.PathLike, *, dtype=jnp.float32, remat: str = "dots"
+    path: str | os.PathLike, *, dtype=jnp.float32, remat: str = "projections"
 ) -> tuple[Decoder, Tokenizer]:
     """Load a model and its tokenizer from a GGUF file of any block type.
 

@@ -28,7 +28,7 @@ _INDEX = "model.safetensors.index.json"
 
 
 def load_hf(
-    folder: str | os.PathLike, *, dtype=jnp.float32, remat: str = "dots"
+    folder: str | os.PathLike, *, dtype=jnp.float32, remat: str = "projections"
 ) -> tuple[Decoder, Tokenizer]:
     """Load a model and its tokenizer from a Hugging Face folder.
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
 from .._typing import PRNGKey
@@ -18,6 +19,7 @@ from ._config import DecoderConfig
 from ._rope import apply_rope
 
 _INIT_STD = 0.02
+KEPT = "kept"
 
 
 def wide(dtype) -> jnp.dtype:
@@ -205,9 +207,11 @@ class Attention(nnx.Module):
             key: for dropout in adapters.
         """
         b, t, _ = x.shape
-        q = self.q_proj(x, key=fold(key, 0)).reshape(b, t, -1, self.head_width)
-        k = self.k_proj(x, key=fold(key, 1)).reshape(b, t, -1, self.head_width)
-        v = self.v_proj(x, key=fold(key, 2)).reshape(b, t, -1, self.head_width)
+        projections = (self.q_proj, self.k_proj, self.v_proj)
+        q, k, v = (
+            kept(linear(x, key=fold(key, i))).reshape(b, t, -1, self.head_width)
+            for i, linear in enumerate(projections)
+        )
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         q, k = apply_rope(q, rope), apply_rope(k, rope)
@@ -243,9 +247,9 @@ class MLP(nnx.Module):
         self, x: Float[Array, "B T D"], *, key: PRNGKey | None = None
     ) -> Float[Array, "B T D"]:
         """Return the layer's output for the normalised stream."""
-        gate = jax.nn.silu(self.gate_proj(x, key=fold(key, 4)))
-        up = self.up_proj(x, key=fold(key, 5))
-        return self.down_proj(gate * up, key=fold(key, 6))
+        gate = kept(self.gate_proj(x, key=fold(key, 4)))
+        up = kept(self.up_proj(x, key=fold(key, 5)))
+        return self.down_proj(jax.nn.silu(gate) * up, key=fold(key, 6))
 
 
 class DecoderLayer(nnx.Module):
@@ -284,8 +288,13 @@ class DecoderLayer(nnx.Module):
         out, cache = self.self_attn(
             self.input_layernorm(x), rope, mask, cache=cache, slot=slot, key=key
         )
-        x = x + out
+        x = kept(x + out)
         return x + self.mlp(self.post_attention_layernorm(x), key=key), cache
+
+
+def kept(x: Array) -> Array:
+    """Return x, which the remat policy ``projections`` keeps for the backward pass."""
+    return checkpoint_name(x, KEPT)
 
 
 def fold(key: PRNGKey | None, index: int) -> PRNGKey | None:

@@ -15,7 +15,7 @@ _HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
 
 
 def load(
-    source: str | os.PathLike, *, dtype=jnp.float32, remat: str = "dots"
+    source: str | os.PathLike, *, dtype=jnp.float32, remat: str = "projections"
 ) -> tuple[Decoder, Tokenizer]:
     """Load a model and its tokenizer.
 

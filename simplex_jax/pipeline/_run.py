@@ -366,7 +366,7 @@ def _load(config: RunConfig) -> tuple[models.Decoder, Tokenizer]:
     return models.load(
         config.base,
         dtype=jnp.bfloat16 if narrow else jnp.float32,
-        remat="dots" if training.gradient_checkpointing else "none",
+        remat="projections" if training.gradient_checkpointing else "none",
     )
 
 

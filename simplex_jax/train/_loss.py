@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from .._typing import PRNGKey
 from ..models import Decoder
+from ._vocabulary import nll_and_gradient
 
 
 def nll(
@@ -63,6 +64,7 @@ def token_accuracy(
     Raises:
         ValueError: as ``nll``.
     """
+    model = jax.lax.stop_gradient(model)
     return _sums(model, batch, _hits, key=None, chunk_tokens=chunk_tokens)
 
 
@@ -110,16 +112,17 @@ def _sums(
     dtype = jnp.promote_types(hidden.dtype, jnp.float32)
     graphdef, head = nnx.split(model.head)
 
-    @_with_its_gradient
-    def chunk_sum(hidden, head, targets, weights):
-        def some(hidden, head):
-            logits = nnx.merge(graphdef, head).logits(hidden[None])[0]
-            return jnp.sum(score(logits, targets) * weights.astype(dtype))
+    def value(hidden, head, targets, weights):
+        logits = nnx.merge(graphdef, head).logits(hidden[None])[0]
+        return jnp.sum(score(logits, targets) * weights.astype(dtype))
 
-        def none(hidden, head):
-            return jnp.zeros((), dtype)
+    def with_gradient(hidden, head, targets, weights):
+        table = nnx.merge(graphdef, head).table
+        if table is None:
+            return jax.value_and_grad(value)(hidden, head, targets, weights)
+        return nll_and_gradient(hidden, table, targets, weights.astype(dtype))
 
-        return jax.lax.cond(jnp.any(weights != 0), some, none, hidden, head)
+    chunk_sum = _with_its_gradient(_unless_empty(value), _unless_empty(with_gradient))
 
     def step(total, chunk):
         hidden, targets, weights = chunk
@@ -132,7 +135,21 @@ def _sums(
     return total, jnp.sum(weights, dtype=dtype)
 
 
-def _with_its_gradient(f: Callable[..., Array]) -> Callable[..., Array]:
+def _unless_empty(f: Callable[..., Any]) -> Callable[..., Any]:
+    """Return f, or the zeros that it would give, not computed, without weights."""
+
+    def some(*args):
+        def zeros(*_):
+            return jax.tree.map(jnp.zeros_like, jax.eval_shape(f, *args))
+
+        return jax.lax.cond(jnp.any(args[-1] != 0), f, zeros, *args)
+
+    return some
+
+
+def _with_its_gradient(
+    f: Callable[..., Array], with_gradient: Callable[..., tuple[Array, Array]]
+) -> Callable[..., Array]:
     """Return a scalar function that computes its gradient together with its value.
 
     Where only the first argument is differentiated, the gradient by it is small and all
@@ -146,7 +163,7 @@ def _with_its_gradient(f: Callable[..., Array]) -> Callable[..., Array]:
             if _is_zero(first):
                 value = f(*primals)
                 return value, jnp.zeros_like(value)
-            value, gradient = jax.value_and_grad(f)(*primals)
+            value, gradient = with_gradient(*primals)
             return value, jnp.sum(gradient * first, dtype=value.dtype)
         dense = jax.tree.map(_dense, tuple(tangents), is_leaf=_is_zero)
         return jax.jvp(jax.checkpoint(f), tuple(primals), dense)

@@ -35,7 +35,7 @@ def decoder_config(kind: str, layers: int = 3, **changes) -> DecoderConfig:
 
 
 def make(
-    kind: str, dtype=jnp.float32, seed: int = 0, remat: str = "dots", **changes
+    kind: str, dtype=jnp.float32, seed: int = 0, remat: str = "projections", **changes
 ) -> Decoder:
     """Return a decoder with no idle parameter and logits of a few units."""
     config = decoder_config(kind, **changes)

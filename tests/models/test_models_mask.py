@@ -147,10 +147,10 @@ _SLOW = pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "remat"),
     [
-        ("qwen3", "dots"),
+        ("qwen3", "projections"),
         pytest.param("qwen3", "none", marks=_SLOW),
         pytest.param("qwen3", "full", marks=_SLOW),
-        pytest.param("llama", "dots", marks=_SLOW),
+        pytest.param("llama", "projections", marks=_SLOW),
         pytest.param("qwen2", "full", marks=_SLOW),
     ],
 )
@@ -191,7 +191,7 @@ def test_padding_sends_no_gradient_to_its_tokens():
 
 
 def test_unknown_remat_policy_is_named():
-    with pytest.raises(ValueError, match="none, dots, full, got 'some'"):
+    with pytest.raises(ValueError, match="none, projections, full, got 'some'"):
         models.Decoder(TINY["llama"], remat="some", rngs=nnx.Rngs(0))
 
 

@@ -194,10 +194,15 @@ def test_bad_batches_are_named():
         train.nll(model, batch, chunk_tokens=0)
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_gradients_of_adapters_alone_equal_those_of_all_logits(tied):
+@pytest.mark.parametrize(
+    ("tied", "vocab"),
+    # One block of the vocabulary, three of them, and no blocks.
+    [(True, VOCAB), (True, 3 * 1600), (False, VOCAB)],
+)
+def test_gradients_of_adapters_alone_equal_those_of_all_logits(tied, vocab):
     with jax.enable_x64(True):
-        config = dataclasses.replace(make().config, tie_word_embeddings=tied)
+        config = make(vocab=vocab).config
+        config = dataclasses.replace(config, tie_word_embeddings=tied)
         base = models.Decoder(config, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
         chosen = lora.LoRAConfig(r=2, target_modules="all-linear")
         model = lora.attach(
