@@ -20,6 +20,8 @@ from ._rope import apply_rope
 
 _INIT_STD = 0.02
 KEPT = "kept"
+# Fewer queries at a time give products that are slower than they save.
+_LEAST_QUERIES = 64
 
 
 def wide(dtype) -> jnp.dtype:
@@ -143,6 +145,37 @@ def attend(
     return out.transpose(0, 3, 1, 2, 4).reshape(b, t, n, h)
 
 
+def attend_causally(
+    q: Float[Array, "B T N H"],
+    k: Float[Array, "B K T H"],
+    v: Float[Array, "B K T H"],
+    mask: Bool[Array, "B T T"],
+) -> Float[Array, "B T N H"]:
+    """Return ``attend(q, k, v, mask)``, given that no query may look at a later key.
+
+    Queries are taken in at most eight groups, each with the keys up to its own end. The
+    backward pass computes a group's weights anew, so that those of one group alone are
+    in memory at a time, and nearly half of all are never computed.
+
+    Args:
+        q: as for ``attend``, likewise the rest.
+        k: keys.
+        v: values.
+        mask: False above the diagonal.
+
+    Returns:
+        As ``attend``, and as differentiable.
+    """
+    length = q.shape[1]
+    size = max(_LEAST_QUERIES, -(-length // 8))
+    groups = []
+    for start in range(0, length, size):
+        end = min(start + size, length)
+        seen = (k[:, :, :end], v[:, :, :end], mask[:, start:end, :end])
+        groups.append(jax.checkpoint(attend)(q[:, start:end], *seen))
+    return jnp.concatenate(groups, axis=1)
+
+
 class Attention(nnx.Module):
     """Grouped-query self-attention with rotary positions."""
 
@@ -201,7 +234,8 @@ class Attention(nnx.Module):
         Args:
             x: normalised stream.
             rope: cos and sin tables.
-            mask: which slots each query may look at; S = T without a cache.
+            mask: which slots each query may look at; without a cache S = T, and none
+                looks ahead.
             cache: keys and values so far, or None.
             slot: first cache slot that this call fills.
             key: for dropout in adapters.
@@ -220,7 +254,8 @@ class Attention(nnx.Module):
             k = jax.lax.dynamic_update_slice_in_dim(cache.keys, k, slot, axis=3)
             v = jax.lax.dynamic_update_slice_in_dim(cache.values, v, slot, axis=2)
             cache = LayerCache(k, v)
-        out = attend(q, k.swapaxes(2, 3), v, mask).reshape(b, t, -1)
+        look = attend_causally if cache is None else attend
+        out = look(q, k.swapaxes(2, 3), v, mask).reshape(b, t, -1)
         return self.o_proj(out, key=fold(key, 3)), cache
 
 

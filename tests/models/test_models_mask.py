@@ -13,7 +13,7 @@ from models_helpers import TINY, gap, logits, make, prompts
 from simplex_jax import models
 from simplex_jax.models import _generate
 from simplex_jax.models._decoder import segment_mask, segment_positions
-from simplex_jax.models._layers import attend
+from simplex_jax.models._layers import attend, attend_causally
 
 
 @pytest.mark.parametrize("kind", TINY)
@@ -95,6 +95,27 @@ def test_queries_that_may_look_nowhere_give_zeros_and_no_gradient():
             return jnp.sum(jnp.sin(attend(q, k, v, mask)))
 
         _compare_derivatives(whole, (q, k, v), rng)
+
+
+@pytest.mark.parametrize("length", [1, 64, 65, 150, 600])
+def test_causal_attention_in_groups_equals_attention(length):
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        q = jnp.asarray(rng.normal(size=(2, length, 4, 3)))
+        k, v = (jnp.asarray(rng.normal(size=(2, 2, length, 3))) for _ in range(2))
+        ids = np.sort(rng.integers(0, 4, (2, length)), axis=1)[:, ::-1]
+        mask = segment_mask(jnp.asarray(ids))
+
+        def both(f):
+            def total(q, k, v):
+                return jnp.sum(jnp.sin(f(q, k, v, mask)))
+
+            gradient = jax.jit(jax.grad(total, argnums=(0, 1, 2)))(q, k, v)
+            forward = jax.jit(lambda *x: jax.jvp(total, x, x))(q, k, v)
+            return [f(q, k, v, mask), *gradient, *forward]
+
+        for ours, plain in zip(both(attend_causally), both(attend), strict=True):
+            np.testing.assert_allclose(ours, plain, rtol=1e-10, atol=1e-12)
 
 
 def test_attention_equals_one_head_at_a_time():
