@@ -150,6 +150,12 @@ class _Run:
         with replacing(self.out / MANIFEST) as put:
             put(f"{text}\n".encode())
 
+    def share(self, share: float) -> None:
+        """Tell how far a stage is that has nothing to save when it is stopped."""
+        self.listener.share(share)
+        if self.listener.should_stop():
+            raise Interrupted("stopped; the same command goes on")
+
     def timed(self, stage: str, work: Callable[[], Any]) -> Any:
         """Do a stage, and write down what it left in the manifest."""
         if self.listener.should_stop():
@@ -192,9 +198,7 @@ class _Run:
     ) -> None:
         figures, texts = self.timed(
             when,
-            lambda: examine(
-                self.config, model, tokenizer, material, self.listener.share
-            ),
+            lambda: examine(self.config, model, tokenizer, material, self.share),
         )
         self.manifest["evaluation"][when] = figures
         self.manifest["answers"][when] = texts
@@ -250,9 +254,7 @@ class _Run:
     def export(self, model: models.Decoder, tokenizer: Tokenizer) -> Path:
         kind, name = self.config.export.type, self.manifest["name"]
         path = self.out / f"{name}-{kind}.gguf"
-        models.save_gguf(
-            model, tokenizer, path, kind, name=name, progress=self.listener.share
-        )
+        models.save_gguf(model, tokenizer, path, kind, name=name, progress=self.share)
         # As it was judged: greedy.
         greedy = {"temperature": 0}
         write_modelfile(
@@ -328,7 +330,7 @@ def _open(out: Path, config: RunConfig) -> dict[str, Any]:
         if manifest["status"] == "finished":
             raise ValueError(f"{out} holds this run, finished; give another --out")
         return manifest
-    if out.exists() and not begun and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not begun and (not out.is_dir() or _holds_something(out)):
         raise ValueError(f"{out} is there and holds no run; give another --out")
     out.mkdir(parents=True, exist_ok=True)
     return {
@@ -347,6 +349,12 @@ def _open(out: Path, config: RunConfig) -> dict[str, Any]:
         "answers": {},
         "seconds": {},
     }
+
+
+def _holds_something(folder: Path) -> bool:
+    # A process that was killed while it wrote its first file leaves that one.
+    names = (file.name for file in folder.iterdir())
+    return any(not (n.startswith(".") and n.endswith(".tmp")) for n in names)
 
 
 def _versions() -> dict[str, str]:

@@ -620,6 +620,33 @@ def test_a_file_is_no_folder(base, tmp_path):
     assert path.read_text() == "mine"
 
 
+def test_what_a_killed_write_left_is_nothing(base, tmp_path):
+    (tmp_path / ".0123456789abcdef.tmp").write_text("{")
+    listener = pipeline.Listener(should_stop=lambda: True)
+    with pytest.raises(pipeline.Interrupted, match="stopped before load"):
+        pipeline.run(sentiment(base), tmp_path, listener)
+    assert "manifest.json" in tree(tmp_path)
+
+
+@pytest.mark.parametrize("stage", ["before", "export"])
+def test_stages_without_checkpoints_stop_on_the_way(base, tmp_path, stage):
+    seen = []
+
+    def share(share):
+        seen.append((stages[-1], share))
+
+    stages = []
+    listener = pipeline.Listener(
+        stage=stages.append,
+        share=share,
+        should_stop=lambda: bool(seen) and seen[-1][0] == stage,
+    )
+    with pytest.raises(pipeline.Interrupted, match="stopped; the same command goes on"):
+        pipeline.run(sentiment(base), tmp_path / "run", listener)
+    assert [at for at, _ in seen].count(stage) == 1
+    assert not list(tmp_path.rglob("*.gguf"))
+
+
 def test_an_empty_folder_is_taken(base, tmp_path):
     listener = pipeline.Listener(should_stop=lambda: True)
     with pytest.raises(pipeline.Interrupted, match="stopped before load"):
