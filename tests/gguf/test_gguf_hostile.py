@@ -245,11 +245,11 @@ ACCEPTED = {
 
 def load_all(path: Path) -> None:
     """Read a file and decode all of it."""
-    with gguf.read(path) as file:
+    with gguf.open(path) as file:
         gguf.summary(file)
-        for name, info in file.tensors.items():
-            assert file.raw(name).nbytes == info.nbytes
-            assert file.load(name).shape == info.shape
+        for tensor in file.tensors.values():
+            assert tensor.raw().nbytes == tensor.nbytes
+            assert tensor.dequantize().shape == tensor.shape
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -258,7 +258,7 @@ def test_refuses(case: str, tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(data)
     with pytest.raises(gguf.GGUFError, match=message) as caught:
-        gguf.read(path)
+        gguf.open(path)
     assert str(path) in str(caught.value)
 
 
@@ -282,7 +282,7 @@ def test_refusals_allocate_little(tmp_path: Path) -> None:
             tracemalloc.reset_peak()
             before, _ = tracemalloc.get_traced_memory()
             try:
-                gguf.read(path).close()
+                gguf.open(path).close()
             except gguf.GGUFError:
                 _, peak = tracemalloc.get_traced_memory()
                 assert peak - before < 4 * len(filler), path
@@ -297,7 +297,7 @@ def test_string_above_the_limit_is_refused(tmp_path: Path) -> None:
         file.write(container(kv("a", STRING, struct.pack("<Q", length)), alignment=1))
         file.truncate(file.tell() + length)
     with pytest.raises(gguf.GGUFError, match="limit 67108864"):
-        gguf.read(path)
+        gguf.open(path)
 
 
 def test_entries_above_the_limit_are_refused(tmp_path: Path) -> None:
@@ -308,7 +308,7 @@ def test_entries_above_the_limit_are_refused(tmp_path: Path) -> None:
             file.write(head)
             file.truncate(1 << 26)
         with pytest.raises(gguf.GGUFError, match="limit 1048576"):
-            gguf.read(path)
+            gguf.open(path)
 
 
 @pytest.fixture(scope="module")
@@ -342,7 +342,7 @@ def test_every_truncation_is_refused(valid: bytes, tmp_path: Path) -> None:
     for length in range(len(valid)):
         path.write_bytes(valid[:length])
         with pytest.raises(gguf.GGUFError):
-            gguf.read(path)
+            gguf.open(path)
 
 
 @pytest.mark.slow
@@ -367,25 +367,26 @@ def test_errors_stay_short(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(container(kv("k" * 60000, 13)))
     with pytest.raises(gguf.GGUFError) as caught:
-        gguf.read(path)
+        gguf.open(path)
     assert len(str(caught.value)) < 1000
 
 
 def test_closed_file_says_so(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(ACCEPTED["every part"])
-    with gguf.read(path) as file:
-        view = file.raw("a.weight")
+    with gguf.open(path) as file:
+        tensor = file.tensors["a.weight"]
+        view = tensor.raw()
         with pytest.raises(KeyError, match="no tensor 'b'"):
-            file.load("b")
+            file.tensors["b"]
     assert not view.flags.writeable
     np.testing.assert_array_equal(view, 0)
     with pytest.raises(ValueError, match="closed"):
-        file.load("a.weight")
+        tensor.dequantize()
 
 
 def test_missing_file_and_folder_keep_their_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="absent"):
-        gguf.read(tmp_path / "absent.gguf")
+        gguf.open(tmp_path / "absent.gguf")
     with pytest.raises(IsADirectoryError):
-        gguf.read(tmp_path)
+        gguf.open(tmp_path)

@@ -88,7 +88,7 @@ def test_write_then_read_is_the_identity(
     if alignment is not None:
         metadata["general.alignment"] = np.uint32(alignment)
     gguf.write(path, metadata, [source(*item) for item in tensors.items()])
-    with gguf.read(path) as file:
+    with gguf.open(path) as file:
         assert file.version == 3
         assert file.alignment == (alignment or 32)
         assert list(file.metadata) == list(metadata)
@@ -96,7 +96,7 @@ def test_write_then_read_is_the_identity(
         assert list(file.tensors) == list(tensors)
         for name, array in tensors.items():
             assert file.tensors[name].offset % file.alignment == 0
-            assert file.load(name).tobytes() == array.tobytes()
+            assert file.tensors[name].dequantize().tobytes() == array.tobytes()
         assert file.size_bytes == path.stat().st_size
         assert file.size_bytes % file.alignment == 0
         json.dumps(gguf.summary(file))
@@ -106,7 +106,7 @@ def test_write_then_read_is_the_identity(
         gguf.write(
             again,
             file.metadata,
-            [source(name, file.load(name)) for name in file.tensors],
+            [source(name, t.dequantize()) for name, t in file.tensors.items()],
         )
         assert again.read_bytes() == path.read_bytes()
 
@@ -260,25 +260,25 @@ def test_other_float_types_are_converted(tmp_path: Path) -> None:
             source("strided", np.repeat(expected, 2)[::2]),
         ],
     )
-    with gguf.read(path) as file:
-        for name in file.tensors:
-            np.testing.assert_array_equal(file.load(name), expected)
+    with gguf.open(path) as file:
+        for tensor in file.tensors.values():
+            np.testing.assert_array_equal(tensor.dequantize(), expected)
 
 
 def test_a_file_may_replace_itself(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     array = np.arange(64, dtype=np.float32).reshape(2, 32)
     gguf.write(path, {}, [source("w", array)])
-    with gguf.read(path) as file:
+    with gguf.open(path) as file:
         gguf.write(
             path,
             {},
-            [TensorSource("w", (2, 32), GGMLType.F16, lambda: file.load("w"))],
+            [TensorSource("w", (2, 32), GGMLType.F16, file.tensors["w"].dequantize)],
         )
-        np.testing.assert_array_equal(file.load("w"), array)
-    with gguf.read(path) as file:
+        np.testing.assert_array_equal(file.tensors["w"].dequantize(), array)
+    with gguf.open(path) as file:
         assert file.tensors["w"].type == GGMLType.F16
-        np.testing.assert_array_equal(file.load("w"), array)
+        np.testing.assert_array_equal(file.tensors["w"].dequantize(), array)
 
 
 class _Params(ctypes.Structure):
@@ -338,7 +338,7 @@ def test_llama_cpp_reads_what_is_written(ggml: ctypes.CDLL, tmp_path: Path) -> N
         assert keys[0] == "general.architecture"
         assert sorted(keys) == sorted(metadata)
         start = ggml.gguf_get_data_offset(pointer)
-        with gguf.read(path) as file:
+        with gguf.open(path) as file:
             assert ggml.gguf_get_n_tensors(pointer) == len(file.tensors)
             for i, info in enumerate(file.tensors.values()):
                 index = ctypes.c_int64(i)
@@ -378,7 +378,7 @@ def test_what_llama_cpp_writes_is_read(ggml: ctypes.CDLL, tmp_path: Path) -> Non
         "strs": ["a", ""],
         "i32s": np.array([1, -2, 3], np.int32),
     }
-    with gguf.read(path) as file:
+    with gguf.open(path) as file:
         assert list(file.metadata) == list(expected)
         assert all(same(expected[key], file.metadata[key]) for key in expected)
     ours = tmp_path / "ours.gguf"
