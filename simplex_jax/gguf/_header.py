@@ -21,7 +21,7 @@ _MIN_KV_BYTES = 8 + 1 + 4 + 1
 _MIN_TENSOR_BYTES = 8 + 1 + 4 + 4 + 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TensorInfo:
     """Where a tensor lies in a file, and how to read it: see ``Tensor``."""
 
@@ -231,7 +231,9 @@ def parse_header(buffer: bytes | mmap) -> Header:
 
     Every count is bounded by what the bytes left could hold before anything
     of that size is allocated; lengths, types, names, alignment, shapes and
-    offsets are checked, so that each tensor lies inside the buffer.
+    offsets are checked, so that each tensor lies inside the buffer. Time and
+    memory grow with the bytes of the header alone; one of nothing but the
+    shortest entries becomes objects of ten times its size.
 
     Args:
         buffer: a whole file. Bytes after the last tensor are not looked at.

@@ -22,7 +22,7 @@ class _Map:
     bytes: mmap.mmap | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Tensor(TensorInfo):
     """A tensor in an open file; its values are read when asked for.
 
@@ -159,7 +159,10 @@ def open(path: str | os.PathLike[str]) -> GGUFFile:
         mapped.close()
         raise GGUFError(f"{name}: {error}") from None
     held = _Map(name, mapped)
-    tensors = [Tensor(**vars(info), _map=held) for info in header.tensors]
+    tensors = [
+        Tensor(info.name, info.shape, info.type, info.offset, info.nbytes, held)
+        for info in header.tensors
+    ]
     return GGUFFile(
         path=name,
         size_bytes=size_bytes,

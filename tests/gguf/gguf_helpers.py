@@ -1,4 +1,7 @@
-"""Blocks and comparisons that several tests of the codecs use."""
+"""Files made by hand, blocks and comparisons that several tests use."""
+
+import struct
+from pathlib import Path
 
 import numpy as np
 
@@ -47,3 +50,65 @@ def assert_same_bits(got: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_array_equal(
         got.view(np.uint32)[~nan], expected.view(np.uint32)[~nan]
     )
+
+
+U32, ARRAY, STRING, BOOL = 4, 9, 8, 7
+F32, Q8_0 = 0, 8
+HUGE = 2**63 - 1
+
+
+def text(value: str | bytes, length: int | None = None) -> bytes:
+    data = value.encode() if isinstance(value, str) else value
+    return struct.pack("<Q", len(data) if length is None else length) + data
+
+
+def kv(key: str, type_id: int = U32, value: bytes = b"\7\0\0\0") -> bytes:
+    return text(key) + struct.pack("<i", type_id) + value
+
+
+def array(element_id: int, count: int, data: bytes = b"") -> bytes:
+    return struct.pack("<iQ", element_id, count & (2**64 - 1)) + data
+
+
+def tensor(
+    name: str = "a.weight",
+    ne: tuple[int, ...] = (4, 2),
+    type_id: int = F32,
+    offset: int = 0,
+    n_dims: int | None = None,
+) -> bytes:
+    n_dims = len(ne) if n_dims is None else n_dims
+    return (
+        text(name)
+        + struct.pack(f"<I{len(ne)}q", n_dims, *ne)
+        + struct.pack("<iQ", type_id, offset)
+    )
+
+
+def container(
+    *kvs: bytes,
+    tensors: tuple[bytes, ...] = (),
+    data: bytes = b"",
+    magic: bytes = b"GGUF",
+    version: int = 3,
+    n_tensors: int | None = None,
+    n_kv: int | None = None,
+    alignment: int = 32,
+) -> bytes:
+    head = magic + struct.pack(
+        "<Iqq",
+        version,
+        len(tensors) if n_tensors is None else n_tensors,
+        len(kvs) if n_kv is None else n_kv,
+    )
+    head += b"".join(kvs) + b"".join(tensors)
+    return head + bytes(-len(head) % alignment) + data
+
+
+def load_all(path: Path) -> None:
+    """Read a file and decode all of it."""
+    with gguf.open(path) as file:
+        gguf.summary(file)
+        for tensor in file.tensors.values():
+            assert tensor.raw().nbytes == tensor.nbytes
+            assert tensor.dequantize().shape == tensor.shape
