@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from simplex_jax import gguf
-from simplex_jax.gguf import GGMLType
+from simplex_jax.gguf import GGMLType, MetadataValue, TensorSource
 
 # Where a block keeps its float16 fields.
 HALVES = {
@@ -112,3 +112,28 @@ def load_all(path: Path) -> None:
         for tensor in file.tensors.values():
             assert tensor.raw().nbytes == tensor.nbytes
             assert tensor.dequantize().shape == tensor.shape
+
+
+NUMBER_DTYPES = [
+    np.dtype(name)
+    for name in (
+        "uint8 int8 uint16 int16 uint32 int32 float32 uint64 int64 float64".split()
+    )
+]
+
+
+def same(a: MetadataValue, b: MetadataValue) -> bool:
+    """Whether type, dtype and bits are equal; NaN equals itself."""
+    if isinstance(a, np.ndarray | np.generic):
+        return (
+            isinstance(b, np.ndarray | np.generic)
+            and type(a) is type(b)
+            and a.dtype == b.dtype
+            and a.shape == b.shape
+            and a.tobytes() == b.tobytes()
+        )
+    return type(a) is type(b) and a == b
+
+
+def source(name: str, array: np.ndarray, type: GGMLType = GGMLType.F32) -> TensorSource:
+    return TensorSource(name, array.shape, type, lambda: array)
