@@ -46,15 +46,29 @@ def dequantize(
             f"blocks has {blocks.size} bytes; {kind.name} of shape {shape} has {nbytes}"
         )
     fields = split_fields(blocks.reshape(-1, block_nbytes), kind, form)
-    codes = unpack_planes(fields["low"], *form.low)
-    if form.high:
-        codes |= unpack_planes(fields["high"], *form.high) << form.low[0]
-    if form.bits == 8:
-        codes ^= 128  # two's complement
-    q = (codes - form.zero).astype(jnp.float32)
-    q = q.reshape(-1, elements // form.group, form.group)
     scale, offset = scale_and_offset(fields, form)
-    values = scale[:, :, None] * q
-    if offset is not None:
-        values = values + offset[:, :, None]
-    return values.reshape(shape)
+    bits, length = form.low
+    planes, inner = 8 // bits, min(form.group, length)
+    chunks, groups = elements // (planes * length), length // inner
+    low = fields["low"].reshape(-1, chunks, groups, inner)
+    if form.high:
+        high = unpack_planes(fields["high"], *form.high)
+        high = high.reshape(-1, chunks, planes, groups, inner)
+
+    def spread(v: Array, plane: int) -> Array:
+        if form.scales is None:
+            return v.reshape(-1, 1, 1, 1)
+        return v.reshape(-1, chunks, planes, groups, 1)[:, :, plane]
+
+    # One plane at a time: with all of them in one expression, XLA's CPU compiler
+    # takes the place of every element apart to find its byte, and is slower.
+    parts = []
+    for plane in range(planes):
+        codes = (low >> (bits * plane) & (2**bits - 1)).astype(jnp.int32)
+        if form.high:
+            codes |= high[:, :, plane] << bits
+        if form.bits == 8:
+            codes ^= 128  # two's complement
+        part = spread(scale, plane) * (codes - form.zero).astype(jnp.float32)
+        parts.append(part if offset is None else part + spread(offset, plane))
+    return jnp.stack(parts, axis=2).reshape(shape)

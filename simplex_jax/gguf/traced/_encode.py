@@ -79,7 +79,7 @@ def _fit(groups: Array, kind: GGMLType, form: Form) -> dict[str, Array]:
     if form.scales is None:
         # Q8_0 uses as many codes on either side, the others one more below 0.
         reach = 127 if form.bits == 8 else -form.zero
-        return {"d": store_half(_largest(groups[:, 0]) / reach)}
+        return {"d": store_half(_largest(groups[:, 0], axis=1) / reach)}
     if "m" in form.fields:
         scale, minimum = _search_affine(groups, kind, top)
         d = jnp.maximum(scale.max(axis=1), 0) / form.scales.most
@@ -92,14 +92,14 @@ def _fit(groups: Array, kind: GGMLType, form: Form) -> dict[str, Array]:
         return {"d": store_half(d), "m": store_half(dmin), "scales": packed}
     search = _descend_signed if kind == GGMLType.Q3_K else _search_signed
     scale = search(groups, form.zero)
-    d = _largest(scale) / form.scales.least
+    d = _largest(scale, axis=1) / form.scales.least
     s = jnp.rint(scale / _nonzero(d)[:, None])
     s = jnp.clip(s, form.scales.least, form.scales.most).astype(jnp.int32)
     return {"d": store_half(d), "scales": form.scales.pack(s)}
 
 
 def _search_affine(x: Array, kind: GGMLType, top: int) -> tuple[Array, Array]:
-    """Return s and m (B, G) of x = s q - m by llama.cpp's tries, m >= 0.
+    """Return s and m (B, G) of x (B, G, n) = s q - m by llama.cpp's tries, m >= 0.
 
     The objective and the tries are those of the NumPy search.
     """
@@ -148,8 +148,8 @@ def _search_affine(x: Array, kind: GGMLType, top: int) -> tuple[Array, Array]:
 
 
 def _search_signed(x: Array, half: int) -> Array:
-    """Return s (B, G) of x = s q by llama.cpp's tries, with weights x^2."""
-    largest, w = _nonzero(_largest(x))[..., None], x * x
+    """Return s (B, G) of x (B, G, n) = s q by llama.cpp's tries, with weights x^2."""
+    largest, w = _nonzero(_largest(x, axis=-1))[..., None], x * x
     # The plain try comes first: of equal ones the first is kept.
     tries = jnp.array([0, *range(-9, 0), *range(1, 10)], jnp.float32)
 
@@ -169,14 +169,16 @@ def _search_signed(x: Array, half: int) -> Array:
 
 
 def _descend_signed(x: Array, half: int) -> Array:
-    """Return s (B, G) of x = s q with weights x^2, improving one q at a time."""
-    n, w = x.shape[-1], x * x
-    q = jnp.rint(-half / _nonzero(_largest(x))[..., None] * x)
+    """Return s (B, G) of x (B, G, n) = s q with weights x^2, one q at a time."""
+    # A position's values of all groups lie side by side.
+    x = jnp.moveaxis(x, -1, 0)
+    w = x * x
+    q = jnp.rint(-half / _nonzero(_largest(x, axis=0))[None] * x)
     q = jnp.clip(q, -half, half - 1)
 
     def improve(k: Array, kept: tuple[Array, Array, Array]) -> tuple[Array, ...]:
         q, sum_qx, sum_qq = kept
-        x_i, w_i, q_i = (jnp.take(v, k % n, axis=-1) for v in (x, w, q))
+        x_i, w_i, q_i = (v[k % len(x)] for v in (x, w, q))
         rest_qx, rest_qq = sum_qx - w_i * x_i * q_i, sum_qq - w_i * q_i * q_i
         new = jnp.rint(x_i * rest_qq / _nonzero(rest_qx))
         new = jnp.clip(new, -half, half - 1)
@@ -184,19 +186,19 @@ def _descend_signed(x: Array, half: int) -> Array:
         better = (rest_qx > 0) & (new_qq > 0)
         better &= new_qx * new_qx * sum_qq > sum_qx * sum_qx * new_qq
         return (
-            q.at[..., k % n].set(jnp.where(better, new, q_i)),
+            q.at[k % len(x)].set(jnp.where(better, new, q_i)),
             jnp.where(better, new_qx, sum_qx),
             jnp.where(better, new_qq, sum_qq),
         )
 
-    kept = q, jnp.sum(w * x * q, axis=-1), jnp.sum(w * q * q, axis=-1)
-    _, sum_qx, sum_qq = lax.fori_loop(0, 5 * n, improve, kept)
+    kept = q, jnp.sum(w * x * q, axis=0), jnp.sum(w * q * q, axis=0)
+    _, sum_qx, sum_qq = lax.fori_loop(0, 5 * len(x), improve, kept)
     return sum_qx / _nonzero(sum_qq)
 
 
-def _largest(x: Array) -> Float32[Array, "..."]:
-    """Return the value of the largest magnitude along the last axis."""
-    high, low = x.max(axis=-1), x.min(axis=-1)
+def _largest(x: Array, axis: int) -> Float32[Array, "..."]:
+    """Return the value of the largest magnitude along an axis."""
+    high, low = x.max(axis=axis), x.min(axis=axis)
     return jnp.where(high >= -low, high, low)
 
 
