@@ -302,7 +302,7 @@ def generated(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
     from simplex_jax import data, gguf, models, train
     from simplex_jax.text import Tokenizer
 
-    with gguf.read(models.fetch("smollm2-135m")) as file:
+    with gguf.open(models.fetch("smollm2-135m")) as file:
         tokenizer = Tokenizer.from_gguf(file.metadata)
     examples = [
         train.chat_tokens(example, tokenizer)

@@ -49,7 +49,7 @@ def tiny_llama(smollm2_gguf):
     from simplex_jax import gguf, models
     from simplex_jax.text import Tokenizer
 
-    with gguf.read(smollm2_gguf) as file:
+    with gguf.open(smollm2_gguf) as file:
         tokenizer = Tokenizer.from_gguf(file.metadata)
     config = models.DecoderConfig(
         model_type="llama",

@@ -1,6 +1,6 @@
 """Read, write and encode GGUF files.
 
-``read`` maps a file and checks every number in its header; ``write`` streams
+``open`` maps a file and checks every number in its header; ``write`` streams
 tensors to a file that appears whole or not at all; ``quantize_array`` and
 ``dequantize_array`` convert arrays to and from block types, byte for byte as
 llama.cpp does, with an importance matrix too.
@@ -8,11 +8,11 @@ llama.cpp does, with an importance matrix too.
 
 from ._codecs import dequantize_array as dequantize_array
 from ._codecs import quantize_array as quantize_array
-from ._header import TensorInfo as TensorInfo
 from ._placement import FILE_TYPES as FILE_TYPES
 from ._placement import tensor_type as tensor_type
 from ._reader import GGUFFile as GGUFFile
-from ._reader import read as read
+from ._reader import Tensor as Tensor
+from ._reader import open as open
 from ._summary import summary as summary
 from ._types import FileType as FileType
 from ._types import GGMLType as GGMLType

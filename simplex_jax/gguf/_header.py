@@ -21,17 +21,9 @@ _MIN_KV_BYTES = 8 + 1 + 4 + 1
 _MIN_TENSOR_BYTES = 8 + 1 + 4 + 4 + 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """Where a tensor lies in a file, and how to read it.
-
-    Attributes:
-        name: at most 63 bytes of UTF-8.
-        shape: NumPy order: the file's ``ne``, reversed.
-        type: how its elements are stored.
-        offset: position of the first byte, from the start of the file.
-        nbytes: bytes occupied, padding not counted.
-    """
+    """Where a tensor lies in a file, and how to read it: see ``Tensor``."""
 
     name: str
     shape: tuple[int, ...]
@@ -47,7 +39,7 @@ class Header:
     version: int
     alignment: int
     metadata: dict[str, MetadataValue]
-    tensors: dict[str, TensorInfo]
+    tensors: list[TensorInfo]
 
 
 class _Cursor:
@@ -195,8 +187,8 @@ def _place(
     data_start: int,
     alignment: int,
     end: int,
-) -> dict[str, TensorInfo]:
-    tensors: dict[str, TensorInfo] = {}
+) -> list[TensorInfo]:
+    tensors: list[TensorInfo] = []
     expected = 0
     for name, shape, type, offset in entries:
         try:
@@ -215,7 +207,7 @@ def _place(
                 f"tensor {name!r}: bytes {start} to {start + nbytes}, and the file has "
                 f"{end}; it is truncated or damaged"
             )
-        tensors[name] = TensorInfo(name, shape, type, start, nbytes)
+        tensors.append(TensorInfo(name, shape, type, start, nbytes))
         expected += t.padded(nbytes, alignment)
     return tensors
 
@@ -239,7 +231,9 @@ def parse_header(buffer: bytes | mmap) -> Header:
 
     Every count is bounded by what the bytes left could hold before anything
     of that size is allocated; lengths, types, names, alignment, shapes and
-    offsets are checked, so that each tensor lies inside the buffer.
+    offsets are checked, so that each tensor lies inside the buffer. Time and
+    memory grow with the bytes of the header alone; one of nothing but the
+    shortest entries becomes objects of ten times its size.
 
     Args:
         buffer: a whole file. Bytes after the last tensor are not looked at.

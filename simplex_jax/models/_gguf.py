@@ -51,7 +51,7 @@ def load_gguf(
         ValueError: on an unsupported architecture, tensors that do not fit it, or a
             vocabulary that does not fit the embedding.
     """
-    with gguf.read(path) as file:
+    with gguf.open(path) as file:
         config = config_from_gguf(file)
         model = abstract_decoder(config, dtype=dtype, remat=remat)
         tensors = outside_tensors(model)
@@ -66,7 +66,7 @@ def load_gguf(
             )
 
         def fetch(tensor: OutsideTensor) -> np.ndarray:
-            values = file.load(tensor.gguf_name)
+            values = file.tensors[tensor.gguf_name].dequantize()
             if config.model_type == "llama" and tensor.rope_heads:
                 values = uninterleave(values, tensor.rope_heads)
             return values
@@ -298,7 +298,7 @@ def _scaling_from_gguf(
     architecture = file.metadata["general.architecture"]
     kind = file.metadata.get(f"{architecture}.rope.scaling.type", "none")
     if _ROPE_FREQS in file.tensors:
-        divisors = np.asarray(file.load(_ROPE_FREQS))
+        divisors = file.tensors[_ROPE_FREQS].dequantize()
         good = np.isfinite(divisors) & (divisors > 0)
         if divisors.shape != (head_dim // 2,) or not good.all():
             raise ValueError(

@@ -81,5 +81,5 @@ def inspect(path: str | os.PathLike) -> dict[str, Any]:
     Returns:
         A JSON-able mapping.
     """
-    with gguf.read(path) as file:
+    with gguf.open(path) as file:
         return gguf.summary(file)

@@ -122,7 +122,7 @@ def verify(
     if greedy_tokens < 1:
         raise ValueError(f"greedy_tokens must be >= 1, got {greedy_tokens}")
     model, tokenizer = models.load_gguf(path)
-    with gguf.read(path) as file:
+    with gguf.open(path) as file:
         file_type = _file_type(file)
     texts = [(prompt, False) for prompt in prompts]
     if tokenizer.chat_template is not None:

@@ -36,7 +36,7 @@ class Tokenizer(Vocabulary):
         """Build a tokenizer from a GGUF file's metadata.
 
         Args:
-            metadata: ``simplex_jax.gguf.read(path).metadata``.
+            metadata: ``simplex_jax.gguf.open(path).metadata``.
 
         Returns:
             The tokenizer that llama.cpp would use for that file.

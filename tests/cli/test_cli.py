@@ -54,7 +54,7 @@ def test_export_writes_a_file_and_a_modelfile(capsys, source, tmp_path):
     status, out, _ = run(capsys, "export", source, "--type", "q8_0", "--out", out_file)
     assert status == 0
     assert "q8_0" in out
-    with gguf.read(out_file) as file:
+    with gguf.open(out_file) as file:
         assert file.metadata["general.file_type"] == gguf.FILE_TYPES["q8_0"]
         assert file.metadata["general.name"] == "small"
     modelfile = (tmp_path / "new" / "small.Modelfile").read_text()

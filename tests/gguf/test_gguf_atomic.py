@@ -46,7 +46,7 @@ def assert_untouched(target: Path) -> None:
 def test_success_leaves_one_file(target: Path) -> None:
     write(target)
     assert list(target.parent.iterdir()) == [target]
-    with gguf.read(target) as file:
+    with gguf.open(target) as file:
         assert list(file.tensors) == ["first", "second"]
 
 

@@ -127,26 +127,6 @@ def test_narrow_floats_equal_llama_cpp(
     )
 
 
-@pytest.mark.parametrize(
-    "type",
-    [
-        t
-        for t in gguf_py.GGML_QUANT_SIZES
-        if t.name.startswith(("Q4_", "Q5_", "Q8_0", "Q2_K", "Q3_K", "Q6_K"))
-    ],
-)
-def test_decoded_values_equal_llama_cpp(ggml: ctypes.CDLL, type: GGMLType) -> None:
-    elements, nbytes = gguf.block_size(type)
-    rng = np.random.default_rng(11)
-    raw = rng.integers(0, 256, (5000, nbytes), np.uint8)
-    expected = np.empty((5000, elements), np.float32)
-    getattr(ggml, f"dequantize_row_q{type.name[1:]}")(
-        pointer(raw), pointer(expected), ctypes.c_int64(expected.size)
-    )
-    got = gguf.dequantize_array(raw.reshape(-1), type, expected.shape)
-    np.testing.assert_array_equal(got, expected)
-
-
 @pytest.mark.parametrize("type", list(gguf_py.GGML_QUANT_SIZES))
 def test_every_type_decodes_or_says_that_it_cannot(type: GGMLType) -> None:
     elements, nbytes = gguf.block_size(type)

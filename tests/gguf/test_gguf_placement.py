@@ -85,7 +85,7 @@ def test_summary(tmp_path: Path) -> None:
             TensorSource("c.weight", (2, 32), GGMLType.F32, lambda: array),
         ],
     )
-    with gguf.read(path) as file:
+    with gguf.open(path) as file:
         result = gguf.summary(file)
     assert json.loads(json.dumps(result)) == result
     assert result["version"] == 3
@@ -112,5 +112,5 @@ def test_summary(tmp_path: Path) -> None:
 
 def test_summary_of_nothing_has_no_bits_per_weight(tmp_path: Path) -> None:
     gguf.write(tmp_path / "model.gguf", {}, [])
-    with gguf.read(tmp_path / "model.gguf") as file:
+    with gguf.open(tmp_path / "model.gguf") as file:
         assert "bits_per_weight" not in gguf.summary(file)

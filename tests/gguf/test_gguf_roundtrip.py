@@ -1,15 +1,14 @@
-"""What is written is what is read, here and in llama.cpp."""
+"""What is written is what is read, and what cannot be written is named."""
 
-import ctypes
 import inspect
 import json
-import math
 import struct
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pytest
+from gguf_helpers import NUMBER_DTYPES, same, source
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -17,12 +16,6 @@ from hypothesis.extra import numpy as hnp
 from simplex_jax import gguf
 from simplex_jax.gguf import GGMLType, MetadataValue, TensorSource
 
-NUMBER_DTYPES = [
-    np.dtype(name)
-    for name in (
-        "uint8 int8 uint16 int16 uint32 int32 float32 uint64 int64 float64".split()
-    )
-]
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 names = texts.filter(lambda name: name and "\0" not in name and len(name) < 16)
 
@@ -53,23 +46,6 @@ def tensor_arrays(draw: st.DrawFn) -> np.ndarray:
     return draw(hnp.arrays(np.float32, shape))
 
 
-def same(a: MetadataValue, b: MetadataValue) -> bool:
-    """Whether type, dtype and bits are equal; NaN equals itself."""
-    if isinstance(a, np.ndarray | np.generic):
-        return (
-            isinstance(b, np.ndarray | np.generic)
-            and type(a) is type(b)
-            and a.dtype == b.dtype
-            and a.shape == b.shape
-            and a.tobytes() == b.tobytes()
-        )
-    return type(a) is type(b) and a == b
-
-
-def source(name: str, array: np.ndarray, type: GGMLType = GGMLType.F32) -> TensorSource:
-    return TensorSource(name, array.shape, type, lambda: array)
-
-
 @settings(deadline=None, max_examples=150)
 @given(
     metadata=st.dictionaries(
@@ -88,7 +64,7 @@ def test_write_then_read_is_the_identity(
     if alignment is not None:
         metadata["general.alignment"] = np.uint32(alignment)
     gguf.write(path, metadata, [source(*item) for item in tensors.items()])
-    with gguf.read(path) as file:
+    with gguf.open(path) as file:
         assert file.version == 3
         assert file.alignment == (alignment or 32)
         assert list(file.metadata) == list(metadata)
@@ -96,7 +72,7 @@ def test_write_then_read_is_the_identity(
         assert list(file.tensors) == list(tensors)
         for name, array in tensors.items():
             assert file.tensors[name].offset % file.alignment == 0
-            assert file.load(name).tobytes() == array.tobytes()
+            assert file.tensors[name].dequantize().tobytes() == array.tobytes()
         assert file.size_bytes == path.stat().st_size
         assert file.size_bytes % file.alignment == 0
         json.dumps(gguf.summary(file))
@@ -106,7 +82,7 @@ def test_write_then_read_is_the_identity(
         gguf.write(
             again,
             file.metadata,
-            [source(name, file.load(name)) for name in file.tensors],
+            [source(name, t.dequantize()) for name, t in file.tensors.items()],
         )
         assert again.read_bytes() == path.read_bytes()
 
@@ -260,127 +236,22 @@ def test_other_float_types_are_converted(tmp_path: Path) -> None:
             source("strided", np.repeat(expected, 2)[::2]),
         ],
     )
-    with gguf.read(path) as file:
-        for name in file.tensors:
-            np.testing.assert_array_equal(file.load(name), expected)
+    with gguf.open(path) as file:
+        for tensor in file.tensors.values():
+            np.testing.assert_array_equal(tensor.dequantize(), expected)
 
 
 def test_a_file_may_replace_itself(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     array = np.arange(64, dtype=np.float32).reshape(2, 32)
     gguf.write(path, {}, [source("w", array)])
-    with gguf.read(path) as file:
+    with gguf.open(path) as file:
         gguf.write(
             path,
             {},
-            [TensorSource("w", (2, 32), GGMLType.F16, lambda: file.load("w"))],
+            [TensorSource("w", (2, 32), GGMLType.F16, file.tensors["w"].dequantize)],
         )
-        np.testing.assert_array_equal(file.load("w"), array)
-    with gguf.read(path) as file:
+        np.testing.assert_array_equal(file.tensors["w"].dequantize(), array)
+    with gguf.open(path) as file:
         assert file.tensors["w"].type == GGMLType.F16
-        np.testing.assert_array_equal(file.load("w"), array)
-
-
-class _Params(ctypes.Structure):
-    _fields_ = [("no_alloc", ctypes.c_bool), ("ctx", ctypes.c_void_p)]
-
-
-@pytest.fixture(scope="module")
-def ggml() -> ctypes.CDLL:
-    """The container functions of the library inside llama-cpp-python."""
-    llama_cpp = pytest.importorskip("llama_cpp")
-    folder = Path(str(llama_cpp.__file__)).parent / "lib"
-    lib = ctypes.CDLL(str(folder / "libggml-base.so"))
-    lib.gguf_init_from_file.restype = ctypes.c_void_p
-    lib.gguf_init_from_file.argtypes = [ctypes.c_char_p, _Params]
-    lib.gguf_init_empty.restype = ctypes.c_void_p
-    lib.gguf_get_key.restype = lib.gguf_get_tensor_name.restype = ctypes.c_char_p
-    for name in ("n_kv", "n_tensors", "tensor_offset", "data_offset", "tensor_size"):
-        getattr(lib, f"gguf_get_{name}").restype = ctypes.c_int64
-    return lib
-
-
-def test_llama_cpp_reads_what_is_written(ggml: ctypes.CDLL, tmp_path: Path) -> None:
-    path = tmp_path / "model.gguf"
-    rng = np.random.default_rng(0)
-    metadata: dict[str, MetadataValue] = {
-        "general.alignment": np.uint32(64),
-        "general.architecture": "llama",
-        "flag": True,
-        "flags": np.array([True, False]),
-        "tokens": ["Ġa", "", "é"],
-        **{f"scalar.{d}": d.type(3) for d in NUMBER_DTYPES},
-        **{f"array.{d}": np.arange(3, dtype=d) for d in NUMBER_DTYPES},
-    }
-    sources = [
-        source(f"t{i}.{type.name}", rng.normal(size=shape), type)
-        for i, (type, shape) in enumerate(
-            [
-                (GGMLType.F32, ()),
-                (GGMLType.F16, (5,)),
-                (GGMLType.BF16, (2, 3)),
-                (GGMLType.Q8_0, (2, 3, 32)),
-                (GGMLType.Q4_0, (1, 2, 3, 64)),
-                (GGMLType.F32, (3, 0)),
-                (GGMLType.F32, (1,)),
-            ]
-        )
-    ]
-    gguf.write(path, metadata, sources)
-    context = ggml.gguf_init_from_file(str(path).encode(), _Params(True, None))
-    assert context
-    pointer = ctypes.c_void_p(context)
-    try:
-        keys = [
-            ggml.gguf_get_key(pointer, ctypes.c_int64(i)).decode()
-            for i in range(ggml.gguf_get_n_kv(pointer))
-        ]
-        assert keys[0] == "general.architecture"
-        assert sorted(keys) == sorted(metadata)
-        start = ggml.gguf_get_data_offset(pointer)
-        with gguf.read(path) as file:
-            assert ggml.gguf_get_n_tensors(pointer) == len(file.tensors)
-            for i, info in enumerate(file.tensors.values()):
-                index = ctypes.c_int64(i)
-                assert ggml.gguf_get_tensor_name(pointer, index) == info.name.encode()
-                offset = ggml.gguf_get_tensor_offset(pointer, index)
-                assert start + offset == info.offset
-                assert ggml.gguf_get_tensor_type(pointer, index) == info.type
-                assert ggml.gguf_get_tensor_size(pointer, index) == info.nbytes
-    finally:
-        ggml.gguf_free(pointer)
-
-
-def test_what_llama_cpp_writes_is_read(ggml: ctypes.CDLL, tmp_path: Path) -> None:
-    path = tmp_path / "model.gguf"
-    context = ctypes.c_void_p(ggml.gguf_init_empty())
-    try:
-        ggml.gguf_set_val_u8(context, b"u8", ctypes.c_uint8(200))
-        ggml.gguf_set_val_i64(context, b"i64", ctypes.c_int64(-(2**40)))
-        ggml.gguf_set_val_f32(context, b"f32", ctypes.c_float(0.1))
-        ggml.gguf_set_val_f64(context, b"f64", ctypes.c_double(math.pi))
-        ggml.gguf_set_val_bool(context, b"bool", ctypes.c_bool(True))
-        ggml.gguf_set_val_str(context, b"str", "Ġé".encode())
-        strings = (ctypes.c_char_p * 2)(b"a", b"")
-        ggml.gguf_set_arr_str(context, b"strs", strings, ctypes.c_size_t(2))
-        numbers = (ctypes.c_int32 * 3)(1, -2, 3)
-        ggml.gguf_set_arr_data(context, b"i32s", 5, numbers, ctypes.c_size_t(3))
-        assert ggml.gguf_write_to_file(context, str(path).encode(), True)
-    finally:
-        ggml.gguf_free(context)
-    expected: dict[str, MetadataValue] = {
-        "u8": np.uint8(200),
-        "i64": np.int64(-(2**40)),
-        "f32": np.float32(0.1),
-        "f64": np.float64(math.pi),
-        "bool": True,
-        "str": "Ġé",
-        "strs": ["a", ""],
-        "i32s": np.array([1, -2, 3], np.int32),
-    }
-    with gguf.read(path) as file:
-        assert list(file.metadata) == list(expected)
-        assert all(same(expected[key], file.metadata[key]) for key in expected)
-    ours = tmp_path / "ours.gguf"
-    gguf.write(ours, expected, [])
-    assert ours.read_bytes() == path.read_bytes()
+        np.testing.assert_array_equal(file.tensors["w"].dequantize(), array)

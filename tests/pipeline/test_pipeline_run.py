@@ -320,7 +320,7 @@ def test_the_file_computes_what_base_and_adapter_compute(finished, base):
     # The run has changed something, or nothing was compared.
     untrained = logits(models.load(base)[0], ids)
     assert np.abs(untrained - expected).max() > 0.01
-    with gguf.read(path) as file:
+    with gguf.open(path) as file:
         assert file.metadata["general.name"] == "tiny-own"
 
 

@@ -12,7 +12,7 @@ from simplex_jax.text import Tokenizer, TokenType
 
 @pytest.fixture(scope="session")
 def smollm2_tokenizer(smollm2_gguf) -> Tokenizer:
-    return Tokenizer.from_gguf(gguf.read(smollm2_gguf).metadata)
+    return Tokenizer.from_gguf(gguf.open(smollm2_gguf).metadata)
 
 
 def _corpus() -> list[str]:

@@ -46,7 +46,7 @@ def _sentencepiece(tokens: list[str], **changes) -> dict:
 def test_metadata_survives_a_file(kind, tokenizer_of, tmp_path):
     tokenizer = tokenizer_of(kind)
     path = write_vocabulary(tmp_path / "v.gguf", tokenizer)
-    again = Tokenizer.from_gguf(gguf.read(path).metadata)
+    again = Tokenizer.from_gguf(gguf.open(path).metadata)
     for field in dataclasses.fields(tokenizer):
         before, after = getattr(tokenizer, field.name), getattr(again, field.name)
         np.testing.assert_array_equal(after, before, err_msg=field.name)
