@@ -9,8 +9,12 @@ llama.cpp does, with an importance matrix too.
 from ._codecs import dequantize_array as dequantize_array
 from ._codecs import quantize_array as quantize_array
 from ._header import TensorInfo as TensorInfo
+from ._overrides import Overrides as Overrides
 from ._placement import FILE_TYPES as FILE_TYPES
-from ._placement import tensor_type as tensor_type
+from ._placement import file_order as file_order
+from ._placement import tensor_types as tensor_types
+from ._quantize import plan as plan
+from ._quantize import quantize as quantize
 from ._reader import GGUFFile as GGUFFile
 from ._reader import read as read
 from ._summary import summary as summary

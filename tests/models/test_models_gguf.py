@@ -238,7 +238,7 @@ def test_file_that_is_no_gguf_is_refused(tmp_path):
 
 def test_unknown_file_type_is_refused_before_anything_is_written(tokenizer, tmp_path):
     model = make(row_config("llama"))
-    with pytest.raises(ValueError, match=r"f32, f16, bf16, q8_0, q4_0, got 'q3_k'"):
+    with pytest.raises(ValueError, match=r"'q3_k'.*q3_k_s, q2_k"):
         models.save_gguf(model, tokenizer, tmp_path / "m.gguf", "q3_k")
     assert list(tmp_path.iterdir()) == []
 
