@@ -156,7 +156,9 @@ def _ask(idle: queue.SimpleQueue, piece: Piece) -> np.ndarray:
             f"the process that encoded tensor {piece.tensor!r} ended with status "
             f"{status}, for want of memory perhaps; give fewer workers"
         ) from None
-    idle.put(process)
+    finally:
+        # Even a dead one: threads that wait for the last would wait for ever.
+        idle.put(process)
     if isinstance(answer, Exception):
         raise answer
     return answer

@@ -10,6 +10,8 @@ from ._config import load_yaml as load_yaml
 from ._config import make_config as make_config
 from ._export import export as export
 from ._export import inspect as inspect
+from ._export import plan_quantization as plan_quantization
+from ._export import quantize as quantize
 from ._llamacpp import LlamaCpp as LlamaCpp
 from ._run import Interrupted as Interrupted
 from ._run import Listener as Listener
