@@ -13,10 +13,11 @@ from ._importance import check_importance
 from ._overrides import Overrides
 from ._placement import FILE_TYPES, file_order, tensor_types
 from ._reader import GGUFFile, read
-from ._types import GGUFError, MetadataValue, block_size, tensor_nbytes
+from ._types import GGMLType, GGUFError, MetadataValue, block_size, tensor_nbytes
 from ._writer import TensorSource, write
 
-_CHECKED_BYTES = 1 << 22
+_WHOLE_NUMBERS = (GGMLType.I8, GGMLType.I16, GGMLType.I32, GGMLType.I64)
+_CHECKED_BYTES = 1 << 20
 
 
 def quantize(
@@ -128,7 +129,7 @@ def _sources(
     imatrix: Mapping[str, np.ndarray] | None,
     overrides: Overrides | None,
 ) -> list[TensorSource]:
-    if np.asarray(file.metadata.get("split.count", 1)) != 1:
+    if not np.array_equal(file.metadata.get("split.count", 1), 1):
         raise GGUFError(
             f"{file.path} is one of {file.metadata['split.count']} parts of a model; "
             "join them first"
@@ -158,8 +159,11 @@ def _sources(
         def load() -> np.ndarray:
             raw = file.raw(name)
             if type == info.type or block_size(type)[0] == 1:
-                # Who encodes blocks looks for himself.
-                _check_finite(info, raw)
+                # Encoding blocks looks for such values by itself.
+                try:
+                    _check_finite(info, raw)
+                except ValueError as error:
+                    raise ValueError(f"tensor {name!r}: {error}") from None
             return raw
 
         return TensorSource(
@@ -177,8 +181,8 @@ def _importances(
         if name not in file.tensors:
             continue
         try:
-            columns = file.tensors[name].shape[-1]
-            result[name] = check_importance(np.asarray(values), columns)
+            columns = file.tensors[name].shape[-1:]
+            result[name] = check_importance(np.asarray(values), *columns or (1,))
         except ValueError as error:
             raise ValueError(f"imatrix of {name!r}: {error}") from None
     return result
@@ -186,17 +190,16 @@ def _importances(
 
 def _check_finite(info: TensorInfo, raw: np.ndarray) -> None:
     for values in _floats(info, raw):
-        bad = np.flatnonzero(~np.isfinite(values))
-        if bad.size:
+        finite = np.isfinite(values)
+        if not finite.all():
             raise ValueError(
-                f"tensor {info.name!r}: {bad.size} or more values are not finite, such "
-                f"as {values[bad[0]]!r}; the weights have diverged, or the file is "
-                "damaged"
+                f"values are not finite, such as {values[~finite][0]!r}; the weights "
+                "have diverged, or the file is damaged"
             )
 
 
 def _floats(info: TensorInfo, raw: np.ndarray) -> Iterator[np.ndarray]:
-    if info.type.name.startswith("I") and info.type.name[1:].isdigit():
+    if info.type in _WHOLE_NUMBERS:
         return
     elements, nbytes = block_size(info.type)
     step = _CHECKED_BYTES // nbytes * nbytes
