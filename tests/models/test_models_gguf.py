@@ -95,6 +95,23 @@ def test_smaller_files_stay_within_their_codec_error(
     assert os.path.getsize(tmp_path / "m.gguf") < matrices * sizes[file_type] + 40_000
 
 
+@pytest.mark.parametrize("name", ["llama", "qwen2-tied", "qwen3", "llama3"])
+def test_saving_is_quantizing_what_was_saved_in_float32(name, tokenizer, tmp_path):
+    model = make(row_config(name))
+    models.save_gguf(model, tokenizer, tmp_path / "f32.gguf", "f32")
+    for file_type in gguf.FILE_TYPES:
+        models.save_gguf(model, tokenizer, tmp_path / "direct.gguf", file_type)
+        gguf.quantize(tmp_path / "f32.gguf", tmp_path / "after.gguf", file_type)
+        with (
+            gguf.read(tmp_path / "direct.gguf") as direct,
+            gguf.read(tmp_path / "after.gguf") as after,
+        ):
+            assert direct.tensors.keys() == after.tensors.keys()
+            for tensor, info in after.tensors.items():
+                assert direct.tensors[tensor].type == info.type
+                np.testing.assert_array_equal(direct.raw(tensor), after.raw(tensor))
+
+
 def test_bfloat16_model_is_written_and_read_in_its_own_type(tokenizer, tmp_path):
     model = make(row_config("qwen2-tied"), param_dtype=jnp.bfloat16)
     models.save_gguf(model, tokenizer, tmp_path / "m.gguf", "bf16")
