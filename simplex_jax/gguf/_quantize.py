@@ -157,6 +157,7 @@ def _sources(
             raise ValueError(f"tensor {name!r}: {error}") from None
 
         def load() -> np.ndarray:
+            file.release()
             raw = file.raw(name)
             if type == info.type or block_size(type)[0] == 1:
                 # Encoding blocks looks for such values by itself.

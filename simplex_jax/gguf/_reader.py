@@ -76,6 +76,15 @@ class GGUFFile:
         except ValueError as error:
             raise GGUFError(f"{self.path}: tensor {name!r}: {error}") from None
 
+    def release(self) -> None:
+        """Give back the memory that the tensors read so far occupy.
+
+        Whoever passes through a file once needs a tensor in memory, not the file.
+        Arrays from ``raw`` stay valid: their bytes are read anew when used.
+        """
+        if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+
     def close(self) -> None:
         """Let go of the file; arrays from ``raw`` stay valid."""
         # Dropping the reference unmaps now, or with the last view from raw();

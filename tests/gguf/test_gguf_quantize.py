@@ -176,6 +176,24 @@ def test_plan_says_what_quantize_does(f32: Path, tmp_path: Path) -> None:
     assert plan["bits_per_weight"] == described["bits_per_weight"]
 
 
+def test_released_bytes_leave_memory_and_come_back(tmp_path: Path) -> None:
+    def resident_kib() -> int:
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("RssFile:")[1].split()[0])
+
+    path = tmp_path / "m.gguf"
+    array = np.arange(1 << 24, dtype=np.float32)
+    gguf.write(path, {}, [TensorSource("t", array.shape, GGMLType.F32, lambda: array)])
+    with gguf.read(path) as file:
+        raw = file.raw("t")
+        np.testing.assert_array_equal(raw.view(np.float32), array)
+        before = resident_kib()
+        file.release()
+        assert resident_kib() < before - 50_000
+        np.testing.assert_array_equal(raw.view(np.float32), array)
+    file.release()
+
+
 def test_progress_ends_at_one(f32: Path, tmp_path: Path) -> None:
     shares: list[float] = []
     gguf.quantize(f32, tmp_path / "q.gguf", "q4_0", progress=shares.append)
