@@ -65,7 +65,8 @@ class _Model:
     query_groups: int
     is_70b: bool
     tied: bool
-    imatrix: bool
+    # The first layers whose blocks of 32 get a minimum, where there is an imatrix.
+    weighed_layers: int
 
 
 def _more(i: int, n: int) -> bool:
@@ -82,7 +83,6 @@ _ATTN_V: dict[str, _Rule] = {
     "q4_k_m": lambda i, model: _T.Q6_K if _more(i, model.value_tensors) else None,
     "q5_k_m": lambda i, model: _T.Q6_K if _more(i, model.value_tensors) else None,
 }
-# Early layers of 4- and 5-bit files get a minimum too, if there is an imatrix.
 _FFN_DOWN: dict[str, _Rule] = {
     "q2_k": lambda i, model: _T.Q3_K,
     "q3_k_m": lambda i, model: _T.Q5_K if i < model.layers // 16 else _T.Q4_K,
@@ -90,12 +90,8 @@ _FFN_DOWN: dict[str, _Rule] = {
     "q4_k_s": lambda i, model: _T.Q5_K if i < model.layers // 8 else None,
     "q4_k_m": lambda i, model: _T.Q6_K if _more(i, model.layers) else None,
     "q5_k_m": lambda i, model: _T.Q6_K if _more(i, model.layers) else None,
-    "q4_0": lambda i, model: (
-        _T.Q4_1 if model.imatrix and i < model.layers // 8 else None
-    ),
-    "q5_0": lambda i, model: (
-        _T.Q5_1 if model.imatrix and i < model.layers // 8 else None
-    ),
+    "q4_0": lambda i, model: _T.Q4_1 if i < model.weighed_layers else None,
+    "q5_0": lambda i, model: _T.Q5_1 if i < model.weighed_layers else None,
 }
 _ATTN_OUTPUT = {"q2_k": _T.Q3_K, "q3_k_m": _T.Q4_K, "q3_k_l": _T.Q5_K}
 
@@ -242,7 +238,7 @@ def _model(
         is_70b=layers == 80
         and (architecture == "qwen2" or (architecture == "llama" and grouped)),
         tied=_OUTPUT not in shapes,
-        imatrix=imatrix,
+        weighed_layers=layers // 8 if imatrix else 0,
     )
 
 

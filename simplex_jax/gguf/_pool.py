@@ -77,10 +77,16 @@ def encoding(
     processes: list[subprocess.Popen[bytes]] = []
     idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
     threads = ThreadPoolExecutor(workers)
+
+    def start(_: int) -> None:
+        process = _start()
+        processes.append(process)
+        idle.put(process)
+
     try:
-        for _ in range(workers):
-            processes.append(_start())
-            idle.put(processes[-1])
+        # Ctrl-C strikes the main thread only, so none is started and not known.
+        with ThreadPoolExecutor(workers) as starters:
+            list(starters.map(start, range(workers)))
         yield _in_order(pieces, threads, idle, ahead=2 * workers)
     finally:
         for process in processes:

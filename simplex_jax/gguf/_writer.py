@@ -29,9 +29,10 @@ class TensorSource:
         name: at most 63 bytes of UTF-8.
         shape: NumPy order, at most four axes.
         type: how to store it: one that ``quantize_array`` writes, or ``stored``.
-        load: called once, when its turn comes, so that one tensor at a time is in
-            memory. Returns a float array of ``shape``, or where ``stored`` is given,
-            the tensor's bytes, uint8, such as ``GGUFFile.raw`` returns.
+        load: called once, when its turn comes, so that few tensors at a time are in
+            memory: the one read and those being written. Returns a float array of
+            ``shape``, or where ``stored`` is given, the tensor's bytes, uint8, such
+            as ``GGUFFile.raw`` returns.
         stored: the type of those bytes. Where it is ``type`` they are copied,
             else decoded to float32 and encoded again.
         importance: float32 (columns,), as for ``quantize_array``.
@@ -80,7 +81,11 @@ def write(
     header = _header(metadata, tensors, alignment)
     total = sum(math.prod(source.shape) for source in tensors)
     pieces = (piece for source in tensors for piece in _pieces(source, alignment))
-    work = sum(math.prod(s.shape) for s in tensors if t.block_size(s.type)[0] > 1)
+    work = sum(
+        math.prod(source.shape)
+        for source in tensors
+        if source.type != source.stored and t.block_size(source.type)[0] > 1
+    )
     done = 0
     with replacing(path) as put, encoding(pieces, worker_count(workers, work)) as ready:
         put(header)

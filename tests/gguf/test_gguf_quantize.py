@@ -176,6 +176,23 @@ def test_plan_says_what_quantize_does(f32: Path, tmp_path: Path) -> None:
     assert plan["bits_per_weight"] == described["bits_per_weight"]
 
 
+@pytest.mark.parametrize(
+    ("stored", "data", "message"),
+    [
+        ("Q8_0", np.zeros(33, np.uint8), "'t': load.* uint8 of 33 .* uint8 of 34"),
+        ("Q8_0", np.zeros(34, np.int8), "'t': load.* int8 of 34"),
+        ("IQ4_NL", np.zeros(34, np.uint8), "'t': load.* IQ4_NL .* uint8 of 18"),
+    ],
+)
+def test_stored_bytes_that_are_not_the_tensor(
+    stored: str, data: np.ndarray, message: str, tmp_path: Path
+) -> None:
+    source = TensorSource("t", (32,), GGMLType.Q4_0, lambda: data, GGMLType[stored])
+    with pytest.raises(ValueError, match=message):
+        gguf.write(tmp_path / "m.gguf", {}, [source])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_released_bytes_leave_memory_and_come_back(tmp_path: Path) -> None:
     def resident_kib() -> int:
         status = Path("/proc/self/status").read_text()
