@@ -66,6 +66,7 @@ bench: $(VENV)/.installed
 	$(PY) benchmarks/decode.py
 	$(PY) benchmarks/train_step.py
 	$(PY) benchmarks/dual.py
+	$(PY) benchmarks/quantize.py
 
 clean:
 	rm -rf $(VENV) $(NEW) build dist

@@ -71,7 +71,8 @@ class Export:
     out: Path
     """The GGUF file to write."""
     type: str = "q8_0"
-    """f32, f16, bf16, q8_0 or q4_0."""
+    """f32, f16, bf16, q8_0, q6_k, q5_k_m, q5_k_s, q4_k_m, q4_k_s, q3_k_l, q3_k_m,
+    q3_k_s, q2_k, q5_0, q5_1, q4_0 or q4_1."""
     name: str | None = None
     """The model's name inside the file; the file's stem if left out."""
 
@@ -89,6 +90,111 @@ class Export:
         else:
             print(f"{modelfile}: ollama create {self.out.stem} -f {modelfile.name}")
         return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantize:
+    """Write a GGUF file anew with smaller types, byte for byte as llama.cpp does."""
+
+    path: Positional[Path]
+    """The GGUF file, best of F32, F16 or BF16."""
+    out: Positional[Path | None] = None
+    """The GGUF file to write; only a dry run can do without."""
+    type: str = "q4_k_m"
+    """As for export."""
+    imatrix: Path | None = None
+    """Importance matrix of the same model, GGUF."""
+    tensor_type: tuple[str, ...] = ()
+    """Other types for tensors whose name has a regular expression in it, such as
+    'attn_v=q6_k'; the first that is found decides."""
+    pure: bool = False
+    """The file's own type everywhere."""
+    output_tensor_type: str | None = None
+    """Type of the matrix that makes the logits."""
+    token_embedding_type: str | None = None
+    """Type of the embedding."""
+    leave_output_tensor: bool = False
+    """Keep the type of output.weight."""
+    dry_run: bool = False
+    """Show what would be written, and write nothing."""
+    workers: int | None = None
+    """Processes; one a core if left out."""
+
+    def __call__(self) -> int:
+        """Run the command and return the exit status."""
+        from .. import pipeline
+        from ._tables import plan_table
+
+        options = {
+            "imatrix": self.imatrix,
+            "tensor_type": [_pattern_and_type(words) for words in self.tensor_type],
+            "pure": self.pure,
+            "output_tensor_type": self.output_tensor_type,
+            "token_embedding_type": self.token_embedding_type,
+            "leave_output_tensor": self.leave_output_tensor,
+        }
+        if self.dry_run:
+            plan_table(pipeline.plan_quantization(self.path, self.type, **options))
+            return 0
+        if self.out is None:
+            raise ValueError("out is missing; name the file to write, or ask --dry-run")
+        with progress_bar("quantizing") as progress:
+            pipeline.quantize(
+                self.path,
+                self.out,
+                self.type,
+                workers=self.workers,
+                progress=progress,
+                **options,
+            )
+        before, after = (path.stat().st_size / 1e6 for path in (self.path, self.out))
+        print(f"{self.out}: {after:.1f} MB of {before:.1f} MB, {self.type}")
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Imatrix:
+    """Measure over a text which columns of a model's weights matter.
+
+    Use a text of the kind that the model is for, and start from F32, F16 or BF16.
+    """
+
+    source: Positional[str]
+    """Base model name, .gguf file, Hugging Face folder, or folder of a run."""
+    data: Path
+    """The text, UTF-8."""
+    out: Path
+    """The GGUF file to write, for quantize --imatrix."""
+    chunk_tokens: int = 512
+    """The text is read in pieces of so many tokens."""
+    max_chunks: int | None = None
+    """Stop after so many pieces."""
+
+    def __call__(self) -> int:
+        """Run the command and return the exit status."""
+        from .. import pipeline
+
+        with progress_bar("reading") as progress:
+            matrix = pipeline.imatrix(
+                self.source,
+                self.data,
+                self.out,
+                chunk_tokens=self.chunk_tokens,
+                max_chunks=self.max_chunks,
+                progress=progress,
+            )
+        print(f"{self.out}: {len(matrix.mean_squares)} tensors, {matrix.tokens} tokens")
+        return 0
+
+
+def _pattern_and_type(words: str) -> tuple[str, str]:
+    pattern, equals, type = words.rpartition("=")
+    if not pattern or not equals or not type:
+        raise ValueError(
+            f"tensor_type is {words!r}; give an expression and a type, such as "
+            "'attn_v=q6_k'"
+        )
+    return pattern, type
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,6 +348,8 @@ Command = (
     | Annotated[Eval, tyro.conf.subcommand("eval")]
     | Annotated[Generate, tyro.conf.subcommand("generate")]
     | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Quantize, tyro.conf.subcommand("quantize")]
+    | Annotated[Imatrix, tyro.conf.subcommand("imatrix")]
     | Annotated[Verify, tyro.conf.subcommand("verify")]
     | Annotated[Inspect, tyro.conf.subcommand("inspect")]
 )

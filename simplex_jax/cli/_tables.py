@@ -138,5 +138,30 @@ def summary_tables(summary: dict) -> None:
     console.print(table)
 
 
+def plan_table(plan: Mapping[str, Any]) -> None:
+    """Print what quantizing would make of a file, a line a tensor, and the sums."""
+    table = Table(title="tensors", box=SIMPLE)
+    for heading in ("name", "shape", "before", "after"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("bytes", justify="right", no_wrap=True)
+    for tensor in plan["tensors"]:
+        table.add_row(
+            escape(tensor["name"]),
+            " x ".join(str(n) for n in tensor["shape"]),
+            tensor["type_before"],
+            tensor["type_after"],
+            f"{tensor['bytes_after']:,}",
+        )
+    console = Console()
+    console.print(table)
+    bits = plan.get("bits_per_weight")
+    console.print(
+        f"{plan['bytes_before']:,} bytes become {plan['bytes_after']:,}"
+        + ("" if bits is None else f", {bits:.2f} bits a weight"),
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
 def _short(text: str, characters: int) -> str:
     return text if len(text) <= characters else f"{text[: characters - 1]}…"

@@ -9,7 +9,7 @@ from . import _blocks, _k_affine, _k_signed
 from ._bf16 import round_to_bf16, widen_bf16
 from ._importance import check_importance, value_weights
 from ._layout import STEP_ELEMENTS
-from ._types import GGMLType, block_size, tensor_nbytes
+from ._types import GGMLType, as_type, block_size, tensor_nbytes
 
 _PLAIN = {
     GGMLType.F32: np.dtype("<f4"),
@@ -70,7 +70,7 @@ def quantize_array(
     Args:
         array: floats of any shape; converted to float32 first. The last axis
             is the one cut into blocks.
-        type: a name or ``GGMLType``: F32, F16, BF16, or one of the above.
+        type: a ``GGMLType`` or its name: F32, F16, BF16, or one of the above.
         importance: float32 (columns,), the mean square of what each column is
             multiplied by. Quantized types other than Q8_0 weigh the errors of
             the search by it; the rest ignore it.
@@ -90,7 +90,7 @@ def quantize_array(
     differs, and where the reference stores a scale that is not finite, or
     drops a block whose sums overflow, this raises.
     """
-    kind = _as_type(type)
+    kind = as_type(type)
     if kind not in ENCODABLE:
         raise ValueError(
             f"type {kind.name} cannot be encoded; use one of {encodable_names()}"
@@ -124,7 +124,7 @@ def dequantize_array(
 
     Args:
         blocks: uint8 of any shape, the bytes in order.
-        type: a name or ``GGMLType`` that can be decoded: the plain ones, and
+        type: a ``GGMLType`` or its name, that can be decoded: the plain ones, and
             every block type that the gguf package dequantizes.
         shape: NumPy order.
 
@@ -138,7 +138,7 @@ def dequantize_array(
     Precision: exact up to float32 rounding of the type's formula; F64, I32 and
     I64 are rounded to float32, beyond its range to infinity.
     """
-    kind = _as_type(type)
+    kind = as_type(type)
     nbytes = tensor_nbytes(shape, kind)
     if blocks.size != nbytes or blocks.dtype != np.uint8:
         raise ValueError(
@@ -155,16 +155,6 @@ def dequantize_array(
         else:
             values = _dequantize(raw, kind)
     return values.reshape(shape)
-
-
-def _as_type(type: GGMLType | str) -> GGMLType:
-    if isinstance(type, GGMLType):
-        return type
-    if type not in GGMLType.__members__:
-        raise ValueError(
-            f"type is {type!r}; it must be one of {', '.join(GGMLType.__members__)}"
-        )
-    return GGMLType[type]
 
 
 def _as_float32(array: np.ndarray) -> np.ndarray:

@@ -108,6 +108,15 @@ class GGUFFile:
     tensors: dict[str, Tensor] = field(repr=False)
     _map: _Map = field(repr=False)
 
+    def release(self) -> None:
+        """Give back the memory that the tensors read so far occupy.
+
+        Whoever passes through a file once needs a tensor in memory, not the file.
+        Arrays from ``raw`` stay valid: their bytes are read anew when used.
+        """
+        if self._map.bytes is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.bytes.madvise(mmap.MADV_DONTNEED)
+
     def close(self) -> None:
         """Let go of the file; arrays from ``Tensor.raw`` stay valid."""
         # Dropping the reference unmaps now, or with the last view from raw();

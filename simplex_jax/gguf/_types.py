@@ -56,6 +56,27 @@ class GGUFError(ValueError):
     """The bytes of a file are not a GGUF file that can be used."""
 
 
+def as_type(type: GGMLType | str) -> GGMLType:
+    """Return the type that a name stands for.
+
+    Args:
+        type: a type, or its name, upper or lower case.
+
+    Returns:
+        The type.
+
+    Raises:
+        ValueError: no type has this name.
+    """
+    if isinstance(type, GGMLType):
+        return type
+    if type.upper() not in GGMLType.__members__:
+        raise ValueError(
+            f"type is {type!r}; it must be one of {', '.join(GGMLType.__members__)}"
+        )
+    return GGMLType[type.upper()]
+
+
 def block_size(type: GGMLType) -> tuple[int, int]:
     """Return how a type groups the elements of a row.
 

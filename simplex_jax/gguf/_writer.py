@@ -1,18 +1,24 @@
-"""Write a file, one tensor at a time."""
+"""Write a file, a few rows at a time."""
 
+import math
 import os
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .._files import replacing
 from . import _types as t
-from ._codecs import ENCODABLE, encodable_names, quantize_array
+from ._codecs import ENCODABLE, encodable_names
+from ._piece import Piece
+from ._pool import encoding, worker_count
 from ._types import GGMLType, MetadataValue, short_repr
 
 _TYPE_IDS = {(d.kind, d.itemsize): type_id for type_id, d in t.NUMBERS.items()}
+
+# What one worker takes at a time: 4 MiB of float32.
+_PIECE_ELEMENTS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -22,21 +28,31 @@ class TensorSource:
     Attributes:
         name: at most 63 bytes of UTF-8.
         shape: NumPy order, at most four axes.
-        type: how to store it: one that ``quantize_array`` writes.
-        load: returns a float array of ``shape``; called once, when its turn
-            comes, so that one tensor at a time is in memory.
+        type: how to store it: one that ``quantize_array`` writes, or ``stored``.
+        load: called once, when its turn comes, so that few tensors at a time are in
+            memory: the one read and those being written. Returns a float array of
+            ``shape``, or where ``stored`` is given, the tensor's bytes, uint8, such
+            as ``GGUFFile.raw`` returns.
+        stored: the type of those bytes. Where it is ``type`` they are copied,
+            else decoded to float32 and encoded again.
+        importance: float32 (columns,), as for ``quantize_array``.
     """
 
     name: str
     shape: tuple[int, ...]
     type: GGMLType
     load: Callable[[], np.ndarray]
+    stored: GGMLType | None = None
+    importance: np.ndarray | None = None
 
 
 def write(
     path: str | os.PathLike[str],
     metadata: Mapping[str, MetadataValue],
     tensors: Sequence[TensorSource],
+    *,
+    workers: int | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> None:
     """Write a GGUF file, version 3, whole or not at all.
 
@@ -49,35 +65,71 @@ def write(
         metadata: written in order, ``general.architecture`` first. Numbers
             are NumPy scalars. ``general.alignment``, where given, rules.
         tensors: written in order.
+        workers: processes that encode block types; None: one a core that this
+            process may use. With 1, and for small files, this process encodes.
+        progress: called with the share of elements written so far, in (0, 1].
 
     Raises:
         ValueError: a key, value, name, shape, type or tensor that cannot be
             written; the message names it.
         OSError: the file cannot be written; ``filename`` says which.
+        RuntimeError: a worker process died.
     """
     alignment = t.DEFAULT_ALIGNMENT
     if t.ALIGNMENT_KEY in metadata:
         alignment = t.check_alignment(metadata[t.ALIGNMENT_KEY])
     header = _header(metadata, tensors, alignment)
-    with replacing(path) as put:
+    total = sum(math.prod(source.shape) for source in tensors)
+    pieces = (piece for source in tensors for piece in _pieces(source, alignment))
+    work = sum(
+        math.prod(source.shape)
+        for source in tensors
+        if source.type != source.stored and t.block_size(source.type)[0] > 1
+    )
+    done = 0
+    with replacing(path) as put, encoding(pieces, worker_count(workers, work)) as ready:
         put(header)
-        for source in tensors:
-            data = _data(source)
+        for piece, data in ready:
             put(data.data)
-            put(bytes(t.padded(data.size, alignment) - data.size))
+            put(bytes(piece.padding_bytes))
+            done += math.prod(piece.shape)
+            if progress is not None and total:
+                progress(done / total)
 
 
-def _data(source: TensorSource) -> np.ndarray:
-    array = np.asarray(source.load())
-    if array.shape != tuple(source.shape):
+def _pieces(source: TensorSource, alignment: int) -> Iterator[Piece]:
+    array, shape = np.asarray(source.load()), tuple(source.shape)
+    if source.stored is not None:
+        expected = t.tensor_nbytes(shape, source.stored)
+        if array.dtype != np.uint8 or array.size != expected:
+            raise ValueError(
+                f"tensor {source.name!r}: load() returned {array.dtype} of "
+                f"{array.size} elements; {source.stored.name} of shape {shape} is "
+                f"uint8 of {expected}"
+            )
+    elif array.shape != shape:
         raise ValueError(
             f"tensor {source.name!r}: load() returned shape {array.shape}, and "
-            f"{source.shape} was declared"
+            f"{shape} was declared"
         )
-    try:
-        return quantize_array(array, source.type).reshape(-1)
-    except ValueError as error:
-        raise ValueError(f"tensor {source.name!r}: {error}") from error
+    columns = shape[-1] if shape else 1
+    rows = math.prod(shape[:-1])
+    values = array.reshape(rows, -1) if array.size else array.reshape(rows, 0)
+    step = max(1, _PIECE_ELEMENTS // max(1, columns))
+    nbytes = t.tensor_nbytes(shape, source.type)
+    for start in range(0, max(1, rows), step):
+        part = values[start : start + step]
+        yield Piece(
+            tensor=source.name,
+            shape=(len(part), columns),
+            values=part,
+            stored=source.stored,
+            type=source.type,
+            importance=source.importance,
+            padding_bytes=0
+            if start + step < rows
+            else t.padded(nbytes, alignment) - nbytes,
+        )
 
 
 def _header(
@@ -98,7 +150,7 @@ def _header(
         if name in names:
             raise ValueError(f"tensor name {source.name!r} occurs twice")
         names.add(name)
-        if source.type not in ENCODABLE:
+        if source.type not in ENCODABLE and source.type != source.stored:
             raise ValueError(
                 f"tensor {source.name!r}: type {source.type.name} cannot be written; "
                 f"use one of {encodable_names()}"

@@ -23,6 +23,7 @@ from ._gguf import load_gguf as load_gguf
 from ._gguf import save_gguf as save_gguf
 from ._hf import load_hf as load_hf
 from ._hf import save_hf as save_hf
+from ._importance import input_squares as input_squares
 from ._load import load as load
 from ._outside import OutsideTensor as OutsideTensor
 from ._outside import outside_tensors as outside_tensors

@@ -97,7 +97,7 @@ def save_gguf(
         name: ``general.name``; None: the file's stem.
         metadata: further ``general.*`` keys, such as ``general.license``,
             ``general.tags`` or ``general.sampling.temp``, in NumPy types.
-        progress: called with the share of tensors written so far, in (0, 1].
+        progress: called with the share of elements written so far, in (0, 1].
 
     Raises:
         ValueError: on an unknown file type, a ``metadata`` key that is not
@@ -106,10 +106,13 @@ def save_gguf(
         OSError: where the disk is full or the folder cannot be written.
     """
     config = model.config
-    if file_type not in gguf.FILE_TYPES:
-        raise ValueError(
-            f"file_type must be one of {', '.join(gguf.FILE_TYPES)}, got {file_type!r}"
-        )
+    architecture: dict[str, gguf.MetadataValue] = {
+        "general.architecture": config.model_type
+    }
+    described = architecture | config_to_gguf(config)
+    tensors = outside_tensors(model)
+    shapes = {tensor.gguf_name: tensor.shape for tensor in tensors}
+    types = gguf.tensor_types(shapes, file_type, described)
     if tokenizer.vocab_size != config.vocab_size:
         raise ValueError(
             f"tokenizer has {tokenizer.vocab_size} tokens, the embedding has "
@@ -120,11 +123,8 @@ def save_gguf(
         name = os.path.splitext(os.path.basename(path))[0]
     size = parameter_count(model)
     get = read_outside(model)
-    tied = config.tie_word_embeddings
 
-    tensors = outside_tensors(model)
-
-    def source(index: int, tensor: OutsideTensor) -> gguf.TensorSource:
+    def source(tensor: OutsideTensor) -> gguf.TensorSource:
         def load() -> np.ndarray:
             values = get(tensor)
             if not np.isfinite(values).all():
@@ -133,14 +133,12 @@ def save_gguf(
                 )
             if config.model_type == "llama" and tensor.rope_heads:
                 values = interleave(values, tensor.rope_heads)
-            if progress is not None:
-                progress((index + 1) / len(tensors))
             return values
 
-        kind = gguf.tensor_type(tensor.gguf_name, tensor.shape, file_type, tied=tied)
+        kind = types.get(tensor.gguf_name, gguf.GGMLType.F32)
         return gguf.TensorSource(tensor.gguf_name, tensor.shape, kind, load)
 
-    sources = [source(index, tensor) for index, tensor in enumerate(tensors)]
+    sources = [source(tensor) for tensor in tensors]
     divisors = _divisors(config)
     if divisors is not None:
         array = np.asarray(divisors, np.float32)
@@ -150,8 +148,7 @@ def save_gguf(
                 _ROPE_FREQS, array.shape, gguf.GGMLType.F32, lambda: array
             ),
         )
-    written: dict[str, gguf.MetadataValue] = {
-        "general.architecture": config.model_type,
+    written = architecture | {
         "general.type": "model",
         "general.name": name,
         "general.size_label": _size_label(size),
@@ -166,8 +163,8 @@ def save_gguf(
             f"metadata: {', '.join(refused)} cannot be given; it takes general.* keys "
             f"other than {', '.join(written)}"
         )
-    written |= extra | config_to_gguf(config) | tokenizer.gguf_metadata()
-    gguf.write(path, written, sources)
+    written |= extra | described | tokenizer.gguf_metadata()
+    gguf.write(path, written, sources, progress=progress)
 
 
 def config_from_gguf(file: gguf.GGUFFile) -> DecoderConfig:

@@ -10,7 +10,11 @@ from ._config import load_yaml as load_yaml
 from ._config import make_config as make_config
 from ._export import export as export
 from ._export import inspect as inspect
+from ._export import plan_quantization as plan_quantization
+from ._export import quantize as quantize
+from ._imatrix import imatrix as imatrix
 from ._llamacpp import LlamaCpp as LlamaCpp
+from ._parity import parity as parity
 from ._run import Interrupted as Interrupted
 from ._run import Listener as Listener
 from ._run import evaluate as evaluate

@@ -83,3 +83,70 @@ def inspect(path: str | os.PathLike) -> dict[str, Any]:
     """
     with gguf.open(path) as file:
         return gguf.summary(file)
+
+
+def quantize(
+    path_in: str | os.PathLike,
+    path_out: str | os.PathLike,
+    file_type: str = "q4_k_m",
+    *,
+    imatrix: str | os.PathLike | None = None,
+    workers: int | None = None,
+    progress: Callable[[float], None] | None = None,
+    **overrides: Any,
+) -> None:
+    """Write a GGUF file anew with other tensor types; see ``gguf.quantize``.
+
+    Args:
+        path_in: a GGUF file.
+        path_out: the file to write.
+        file_type: a key of ``gguf.FILE_TYPES``.
+        imatrix: file of ``imatrix``, here or in llama.cpp; None: every column counts
+            alike.
+        workers: processes; None: one a core.
+        progress: called with the share of elements written so far.
+        **overrides: the attributes of ``gguf.Overrides``.
+
+    Raises:
+        ValueError: as ``gguf.quantize`` and ``gguf.Overrides``.
+        OSError: where a file cannot be read or written.
+    """
+    gguf.quantize(
+        path_in,
+        path_out,
+        file_type,
+        imatrix=None if imatrix is None else gguf.read_imatrix(imatrix),
+        overrides=gguf.Overrides(**overrides),
+        workers=workers,
+        progress=progress,
+    )
+
+
+def plan_quantization(
+    path_in: str | os.PathLike,
+    file_type: str = "q4_k_m",
+    *,
+    imatrix: str | os.PathLike | None = None,
+    **overrides: Any,
+) -> dict[str, Any]:
+    """Return what ``quantize`` would write, as ``gguf.plan`` tells it.
+
+    Args:
+        path_in: a GGUF file.
+        file_type: a key of ``gguf.FILE_TYPES``.
+        imatrix: as for ``quantize``.
+        **overrides: the attributes of ``gguf.Overrides``.
+
+    Returns:
+        A JSON-able mapping.
+
+    Raises:
+        ValueError: as ``quantize``, as far as the header tells.
+        OSError: where the file cannot be read.
+    """
+    return gguf.plan(
+        path_in,
+        file_type,
+        imatrix=None if imatrix is None else gguf.read_imatrix(imatrix),
+        overrides=gguf.Overrides(**overrides),
+    )

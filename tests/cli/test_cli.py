@@ -63,6 +63,36 @@ def test_export_writes_a_file_and_a_modelfile(capsys, source, tmp_path):
     assert "PARAMETER num_ctx 128" in modelfile
 
 
+def test_quantize_writes_what_the_library_does(capsys, source, tmp_path):
+    out_file, expected = tmp_path / "small.gguf", tmp_path / "expected.gguf"
+    words = ("--tensor-type", "attn_v=q8_0", r"blk\.1\.ffn=q5_0")
+    words += ("--token-embedding-type", "q4_1", "--type", "q4_k_s")
+    status, out, _ = run(capsys, "quantize", source, out_file, *words)
+    assert status == 0
+    assert "q4_k_s" in out
+    overrides = gguf.Overrides(
+        tensor_type=[("attn_v", "Q8_0"), (r"blk\.1\.ffn", "Q5_0")],
+        token_embedding_type="Q4_1",
+    )
+    gguf.quantize(source, expected, "q4_k_s", overrides=overrides)
+    assert out_file.read_bytes() == expected.read_bytes()
+
+
+def test_quantize_dry_run_shows_types_and_writes_nothing(capsys, source):
+    before = sorted(source.parent.iterdir())
+    status, out, _ = run(capsys, "quantize", source, "--dry-run", "--pure")
+    assert status == 0
+    plan = gguf.plan(source, overrides=gguf.Overrides(pure=True))
+    for tensor in plan["tensors"]:
+        (line,) = [line for line in out.splitlines() if tensor["name"] in line]
+        assert line.split()[-2:] == [
+            tensor["type_after"],
+            f"{tensor['bytes_after']:,}",
+        ]
+    assert f"{plan['bits_per_weight']:.2f} bits a weight" in out
+    assert sorted(source.parent.iterdir()) == before
+
+
 def test_verify_prints_a_table_and_writes_json(capsys, source, tmp_path):
     pytest.importorskip("llama_cpp")
     report = tmp_path / "report.json"
@@ -106,6 +136,12 @@ def test_inspect_shows_metadata_and_tensors(capsys, source):
         (("generate", "{source}", "--prompt", "word " * 200), "context of 128"),
         (("export", "{source}", "--out", "x.gguf", "--type", "q9"), "file_type"),
         (("inspect", "absent.gguf"), "absent.gguf"),
+        (("quantize", "absent.gguf", "x.gguf"), "absent.gguf"),
+        (("quantize", "{source}"), "out is missing"),
+        (("quantize", "{source}", "{source}"), "are one file"),
+        (("quantize", "{source}", "x.gguf", "--type", "q4"), "file_type is 'q4'"),
+        (("quantize", "{source}", "--dry-run", "--tensor-type", "a"), "is 'a'; give"),
+        (("quantize", "{source}", "--dry-run", "--tensor-type", "a=b"), "type is 'b'"),
     ],
 )
 def test_bad_words_give_one_line_and_status_2(capsys, source, words, message):

@@ -336,17 +336,18 @@ def test_types_are_named_or_given() -> None:
     raw = gguf.quantize_array(x, "Q4_K")
     assert raw.dtype == np.uint8
     assert raw.shape == (2, 3 * 144)
-    np.testing.assert_array_equal(raw, gguf.quantize_array(x, GGMLType.Q4_K))
+    for same in (GGMLType.Q4_K, "q4_k"):
+        np.testing.assert_array_equal(raw, gguf.quantize_array(x, same))
     y = gguf.dequantize_array(raw, "Q4_K", x.shape)
     np.testing.assert_array_equal(
         y, gguf.dequantize_array(raw.reshape(-1), GGMLType.Q4_K, x.shape)
     )
     assert gguf.quantize_array(x[:0], "Q6_K").shape == (0, 630)
     for call in (
-        lambda: gguf.quantize_array(x, "q4_k"),
+        lambda: gguf.quantize_array(x, "q4_k_m"),
         lambda: gguf.dequantize_array(raw, "Q4_X", x.shape),
     ):
-        with pytest.raises(ValueError, match="type is 'q4_k'|type is 'Q4_X'.*Q4_K"):
+        with pytest.raises(ValueError, match="type is 'q4_k_m'|type is 'Q4_X'.*Q4_K"):
             call()
 
 

@@ -52,7 +52,7 @@ def test_greedy_text_of_llama_cpp_is_the_same(name, tokenizer, tmp_path):
     assert ours == theirs.argmax(axis=-1).tolist()
 
 
-@pytest.mark.parametrize("file_type", ["f16", "bf16", "q8_0", "q4_0"])
+@pytest.mark.parametrize("file_type", ["f16", "bf16", "q8_0", "q4_0", "q4_k_m"])
 def test_smaller_files_run_in_llama_cpp(file_type, tokenizer, tmp_path):
     model = make(row_config("qwen2-tied"))
     path = tmp_path / "model.gguf"
