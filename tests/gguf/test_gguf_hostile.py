@@ -242,7 +242,8 @@ STRICTER = {
     "tensor name with NUL",
     "ne product overflows beside a 0",
 }
-# libggml refuses these where it copies the data, and not where it maps it.
+# libggml wants the padding before the data even where no data follows, and the
+# padding after it where it copies the data, as here, instead of mapping it.
 PADDING_MISSING = {"zero dimensions only", "last padding missing"}
 
 # One process a file: what libggml cannot allocate, it aborts over.
