@@ -70,25 +70,37 @@ class Export:
     """Base model name, .gguf file, Hugging Face folder, or folder of a run."""
     out: Path
     """The GGUF file to write."""
-    type: str = "q8_0"
+    type: str = "q4_k_m"
     """f32, f16, bf16, q8_0, q6_k, q5_k_m, q5_k_s, q4_k_m, q4_k_s, q3_k_l, q3_k_m,
     q3_k_s, q2_k, q5_0, q5_1, q4_0 or q4_1."""
     name: str | None = None
     """The model's name inside the file; the file's stem if left out."""
+    text: Path | None = None
+    """UTF-8, to compare the file with its source on; a run's held-out examples, or a
+    short story, if left out."""
 
     def __call__(self) -> int:
         """Run the command and return the exit status."""
         from .. import pipeline
+        from ._tables import parity_table
 
         with progress_bar("exporting") as progress:
-            modelfile = pipeline.export(
-                self.source, self.out, self.type, name=self.name, progress=progress
+            written = pipeline.export(
+                self.source,
+                self.out,
+                self.type,
+                name=self.name,
+                text_file=self.text,
+                progress=progress,
             )
+        parity_table(written.found)
         print(f"{self.out}: {self.out.stat().st_size / 1e6:.1f} MB, {self.type}")
-        if modelfile is None:
+        print(f"{written.parity}: the whole comparison")
+        path = written.modelfile
+        if path is None:
             print("the model has no chat template, so there is no Modelfile")
         else:
-            print(f"{modelfile}: ollama create {self.out.stem} -f {modelfile.name}")
+            print(f"{path}: ollama create {self.out.stem} -f {path.name}")
         return 0
 
 

@@ -138,6 +138,37 @@ def summary_tables(summary: dict) -> None:
     console.print(table)
 
 
+def parity_table(found: Mapping[str, Any]) -> None:
+    """Print how far an exported file is from its source."""
+    table = Table(box=SIMPLE)
+    table.add_column(f"over {found['tokens']:,} tokens")
+    for heading in ("perplexity", "KL, nats", "same top token"):
+        table.add_column(heading, justify="right")
+    table.add_row("source", f"{found['source']['perplexity']:.3f}", "", "")
+    sides = {"file, in JAX": "here", "file, in llama.cpp": "llama_cpp"}
+    for name, side in sides.items():
+        figures = found[side]
+        if figures is None:
+            table.add_row(name, "not installed", "", "")
+            continue
+        table.add_row(
+            name,
+            f"{figures['perplexity']:.3f}",
+            f"{figures['mean_kl_nats']:.4f}",
+            f"{figures['top1_agreement']:.1%}",
+        )
+    console = Console()
+    console.print(table)
+    ids = found["token_ids"]
+    kept = "equal" if found["template_equal"] else "[red]different[/]"
+    console.print(
+        f"token ids: {ids['differing']} of {ids['texts']} texts differ; a conversation "
+        f"begins with {found['bos_tokens']} BOS; chat template {kept}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
 def plan_table(plan: Mapping[str, Any]) -> None:
     """Print what quantizing would make of a file, a line a tensor, and the sums."""
     table = Table(title="tensors", box=SIMPLE)

@@ -86,8 +86,8 @@ def read_imatrix(path: str | os.PathLike[str]) -> ImportanceMatrix:
         The matrix. A tensor that saw no token counts every column alike.
 
     Raises:
-        GGUFError: the file is not GGUF (such as the older form, which ends in ``.dat``),
-            holds something else, or a tensor's numbers cannot be used; it is named.
+        GGUFError: the file is not GGUF (such as the older form, whose names end in
+            ``.dat``), holds something else, or a tensor's numbers cannot be used.
         OSError: the file cannot be read.
     """
     with open_gguf(path) as file:

@@ -8,6 +8,7 @@ from ._config import RunConfig as RunConfig
 from ._config import assignments as assignments
 from ._config import load_yaml as load_yaml
 from ._config import make_config as make_config
+from ._export import Exported as Exported
 from ._export import export as export
 from ._export import inspect as inspect
 from ._export import plan_quantization as plan_quantization

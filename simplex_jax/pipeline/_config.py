@@ -81,7 +81,7 @@ class ExportConfig:
         ValueError: where there is no such type, or the name is no file name.
     """
 
-    type: str = "q8_0"
+    type: str = "q4_k_m"
     name: str | None = None
 
     def __post_init__(self):

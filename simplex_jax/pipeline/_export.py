@@ -1,53 +1,94 @@
 """Write a model from any source as a file that llama.cpp and Ollama run."""
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from .. import gguf, models, text
+from .. import data, gguf, models
 from .._files import replacing
-from ._source import open_model
+from ..text import Tokenizer, modelfile
+from ._parity import chat_rows, parity, text_rows
+from ._passage import PASSAGE
+from ._source import open_model, read_manifest
+
+
+class Exported(NamedTuple):
+    """What stands beside an exported file.
+
+    Args:
+        modelfile: for Ollama; None where the model has no chat template.
+        parity: path of the comparison of the file with its source.
+        found: that comparison; see ``parity``.
+    """
+
+    modelfile: Path | None
+    parity: Path
+    found: dict[str, Any]
 
 
 def export(
     source: str | os.PathLike,
     out: str | os.PathLike,
-    file_type: str = "q8_0",
+    file_type: str = "q4_k_m",
     *,
     name: str | None = None,
-    progress: Callable[[float], None] | None = None,
-) -> Path | None:
-    """Write a GGUF file and, beside it, a Modelfile for Ollama.
+    text_file: str | os.PathLike | None = None,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Exported:
+    """Write a GGUF file, its Modelfile, and how near the file is to its source.
 
     Args:
         source: as for ``models.load``, or the folder of a finished run.
-        out: the GGUF file.
+        out: the GGUF file; ``<stem>.Modelfile`` and ``<stem>.parity.json`` go beside
+            it.
         file_type: a key of ``gguf.FILE_TYPES``.
         name: ``general.name``; None: the file's stem.
-        progress: called with the share of tensors written so far.
+        text_file: UTF-8, to compare on; None: a run's held-out examples, or a short
+            story that no model was trained on.
+        progress: called with the share that is done, half of it when the file is there.
 
     Returns:
-        Path of ``<stem>.Modelfile``, or None where the model has no chat template.
+        What stands beside the file.
 
     Raises:
-        ValueError: as ``models.save_gguf`` and ``text.modelfile``.
-        OSError: where a file cannot be written.
+        ValueError: as ``models.save_gguf``, ``text.modelfile`` and ``parity``.
+        OSError: where a file cannot be read or written.
     """
     out = Path(out)
     model, tokenizer = open_model(source)
-    models.save_gguf(model, tokenizer, out, file_type, name=name, progress=progress)
-    if tokenizer.chat_template is None:
-        return None
-    path = out.with_name(f"{out.stem}.Modelfile")
-    write_modelfile(path, model, tokenizer, out.name)
-    return path
+    heldout = Path(source) / "data" / "heldout.jsonl"
+    if text_file is None and read_manifest(source) is not None and heldout.is_file():
+        rows = chat_rows(model, tokenizer, data.read_jsonl(heldout))
+    else:
+        text = PASSAGE if text_file is None else Path(text_file).read_text("utf-8")
+        rows = text_rows(model, tokenizer, text)
+    models.save_gguf(
+        model,
+        tokenizer,
+        out,
+        file_type,
+        name=name,
+        progress=lambda share: progress(share / 2),
+    )
+    recipe = None
+    if tokenizer.chat_template is not None:
+        recipe = out.with_name(f"{out.stem}.Modelfile")
+        write_modelfile(recipe, model, tokenizer, out.name)
+    found = parity(
+        out, model, tokenizer, rows, progress=lambda share: progress((1 + share) / 2)
+    )
+    path = out.with_name(f"{out.stem}.parity.json")
+    with replacing(path) as put:
+        put(f"{json.dumps(found, indent=2, ensure_ascii=False)}\n".encode())
+    return Exported(recipe, path, found)
 
 
 def write_modelfile(
     path: Path,
     model: models.Decoder,
-    tokenizer: text.Tokenizer,
+    tokenizer: Tokenizer,
     gguf_name: str,
     parameters: Mapping[str, int | float] | None = None,
 ) -> None:
@@ -65,7 +106,7 @@ def write_modelfile(
         OSError: where it cannot be written.
     """
     context = {"num_ctx": model.config.max_position_embeddings}
-    content = text.modelfile(
+    content = modelfile(
         tokenizer, gguf_name, parameters={**context, **(parameters or {})}
     )
     with replacing(path) as put:

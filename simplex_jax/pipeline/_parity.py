@@ -12,10 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from .. import gguf, models
+from .. import data, gguf, models
 from ..text import Tokenizer
 from ._llamacpp import LlamaCpp
 from ._verify import MESSAGES, PROMPTS
+
+_TEXT_TOKENS = 512
+_CHAT_TOKENS = 2048
 
 
 def parity(
@@ -103,6 +106,48 @@ def parity(
                 "bos_tokens": _bos(tokenizer, theirs[-1]) if chat else None,
             }
     return result
+
+
+def text_rows(
+    model: models.Decoder, tokenizer: Tokenizer, text: str
+) -> list[list[int]]:
+    """Cut a text into rows for ``parity``.
+
+    Args:
+        model: says how long a row may be; at most 512 tokens.
+        tokenizer: its own.
+        text: at least two tokens long.
+
+    Returns:
+        Token ids; each row is read as if it began a text.
+    """
+    ids = tokenizer.encode(text, add_special=True)
+    size = min(_TEXT_TOKENS, model.config.max_position_embeddings)
+    rows = [ids[i : i + size] for i in range(0, len(ids), size)]
+    return [row for row in rows if len(row) > 1]
+
+
+def chat_rows(
+    model: models.Decoder, tokenizer: Tokenizer, examples: Sequence[data.Example]
+) -> list[list[int]]:
+    """Encode examples, answers included, as rows for ``parity``.
+
+    Args:
+        model: says how long a row may be; longer examples are left out.
+        tokenizer: with a chat template.
+        examples: that were not trained on.
+
+    Returns:
+        Token ids of the first examples, about 2,048 in all.
+    """
+    rows: list[list[int]] = []
+    for example in examples:
+        ids = tokenizer.encode_chat(example.chat(), add_generation_prompt=False)
+        if len(ids) <= model.config.max_position_embeddings:
+            rows.append(ids)
+        if sum(map(len, rows)) >= _CHAT_TOKENS:
+            break
+    return rows
 
 
 @jax.jit

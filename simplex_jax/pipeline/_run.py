@@ -24,6 +24,7 @@ from ._config import RunConfig, differences, make_config
 from ._export import write_modelfile
 from ._llamacpp import chat_completion
 from ._material import Material, make_material
+from ._parity import chat_rows, parity
 from ._report import report_html
 from ._source import MANIFEST, open_model, read_manifest
 from ._verify import verify
@@ -125,6 +126,9 @@ class _Run:
         trained = self.keep_weights(fitted.model, tokenizer)
         self.examine("after", trained, tokenizer, material)
         path = self.timed("export", lambda: self.export(trained, tokenizer))
+        manifest["parity"] = self.timed(
+            "parity", lambda: self.compare(path, trained, tokenizer, material)
+        )
         self.timed("verify", lambda: self.prove(path, material))
         manifest["samples"] = samples(config, material, manifest.pop("answers"))
         manifest["files"] = {
@@ -261,6 +265,16 @@ class _Run:
             path.with_name("Modelfile"), model, tokenizer, path.name, greedy
         )
         return path
+
+    def compare(
+        self,
+        path: Path,
+        model: models.Decoder,
+        tokenizer: Tokenizer,
+        material: Material,
+    ) -> dict[str, Any]:
+        rows = chat_rows(model, tokenizer, material.splits["heldout"])
+        return parity(path, model, tokenizer, rows, progress=self.share)
 
     def prove(self, path: Path, material: Material) -> None:
         """Compare the file with llama.cpp, and let llama.cpp answer by itself."""
