@@ -20,6 +20,7 @@ _STAGES = {
     "training": "training (compiling first)",
     "after": "answering after training",
     "export": "writing the GGUF file",
+    "parity": "comparing the file with its source",
     "verify": "comparing with llama.cpp",
     "answers": "answering",
 }
