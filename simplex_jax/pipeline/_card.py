@@ -110,6 +110,14 @@ def _verification(manifest: Mapping) -> str:
             f"nats; {'' if found['passed'] else 'NOT '}within rounding."
         )
         text += "".join(f"\n- {_line(problem)}" for problem in found["problems"])
+    if parity := manifest.get("parity"):
+        source, file = parity["source"], parity["here"]
+        text += (
+            f"\n\nRounding to {parity['bits_per_weight']:.2f} bits a weight moved the "
+            f"perplexity of held-out text from {source['perplexity']:.3f} to "
+            f"{file['perplexity']:.3f} (mean KL {file['mean_kl_nats']:.2g} nats; the "
+            f"most probable token stayed in {file['top1_agreement']:.1%})."
+        )
     if reason := chat.get("finish_reason"):
         text += f"\n\nA chat completion in llama.cpp ended with `{_line(reason)}`."
     return text

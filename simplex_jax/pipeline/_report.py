@@ -71,6 +71,7 @@ def report_html(manifest: Mapping, metrics: Sequence[Mapping]) -> str:
         ("Before and after", _evaluation(manifest, drawn)),
         ("Calibration", _calibration(manifest, drawn)),
         ("Sample answers", _samples(manifest)),
+        ("Rounding", _parity(manifest)),
         ("Proof", _verification(manifest) + _chat(manifest)),
         ("Training", _training(manifest, metrics, drawn)),
         ("Data", _data(manifest)),
@@ -201,6 +202,34 @@ def _verification(manifest: Mapping) -> str:
     )
     problems = "".join(paragraph(problem, "bad") for problem in found["problems"])
     return table(header, rows, caption) + problems
+
+
+def _parity(manifest: Mapping) -> str:
+    found = manifest.get("parity")
+    if not found:
+        return missing(["the comparison of the file with its source"])
+    rows = [("source", found["source"]["perplexity"], "", "")]
+    for name, side in (("file in JAX", "here"), ("file in llama.cpp", "llama_cpp")):
+        if figures := found[side]:
+            keys = ("perplexity", "mean_kl_nats", "top1_agreement")
+            rows.append((name, *(figures[key] for key in keys)))
+    types = ", ".join(f"{count} {name}" for name, count in found["types"].items())
+    caption = (
+        f"{found['file']}: {types}; {found['bits_per_weight']:.2f} bits a weight; over "
+        f"{found['tokens']} tokens of held-out text."
+    )
+    ids = found["token_ids"]
+    llama = found["llama_cpp"]
+    texts = [f"Token ids differ in {ids['differing']} of {ids['texts']} texts"]
+    if llama is not None:
+        texts[0] += f" here, in {llama['differing_token_ids']} in llama.cpp"
+    if found["bos_tokens"] is not None:
+        texts.append(f"a conversation begins with {found['bos_tokens']} BOS")
+    equal = "the same" if found["template_equal"] else "NOT the same"
+    texts.append(f"the chat template is {equal}")
+    header = ("Model", "Perplexity", "Mean KL, nats", "Same top token")
+    absent = missing([] if llama else ["the file in llama.cpp"])
+    return table(header, rows, caption) + paragraph("; ".join(texts) + ".") + absent
 
 
 def _greedy(check: Mapping) -> str:

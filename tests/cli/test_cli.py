@@ -61,6 +61,45 @@ def test_export_writes_a_file_and_a_modelfile(capsys, source, tmp_path):
     assert modelfile.startswith("FROM ./small.gguf\n")
     assert 'PARAMETER stop "<|im_end|>"' in modelfile
     assert "PARAMETER num_ctx 128" in modelfile
+    parity = json.loads((tmp_path / "new" / "small.parity.json").read_text())
+    assert parity["file_type"] == "MOSTLY_Q8_0"
+    for shown in ("perplexity", "same top token", "0 of 7 texts differ"):
+        assert shown in out
+
+
+def test_export_compares_on_a_text_that_is_given(capsys, source, tmp_path):
+    text = tmp_path / "mine.txt"
+    text.write_text("one two three four five six seven")
+    words = ("export", source, "--out", tmp_path / "x.gguf", "--text", text)
+    assert run(capsys, *words)[0] == 0
+    parity = json.loads((tmp_path / "x.parity.json").read_text())
+    _, tokenizer = models.load(source)
+    assert parity["tokens"] == len(tokenizer.encode(text.read_text(), add_special=True))
+    assert parity["file_type"] == "MOSTLY_Q4_K_M"
+
+
+def test_imatrix_weighs_quantization(capsys, source, tmp_path):
+    text, matrix = tmp_path / "mine.txt", tmp_path / "im.gguf"
+    text.write_text("the quick brown fox jumps over the lazy dog. " * 40)
+    words = ("imatrix", source, "--data", text, "--out", matrix, "--chunk-tokens", 64)
+    status, out, _ = run(capsys, *words, "--max-chunks", 2)
+    assert status == 0
+    assert "14 tensors, 128 tokens" in out
+    found = gguf.read_imatrix(matrix)
+    assert found.datasets == ("mine.txt",)
+    assert (found.tokens, found.chunks) == (128, 2)
+    plain, weighed = tmp_path / "plain.gguf", tmp_path / "weighed.gguf"
+    for path, more in ((plain, ()), (weighed, ("--imatrix", matrix))):
+        words = ("quantize", source, path, "--type", "q4_0", *more)
+        assert run(capsys, *words)[0] == 0
+    with gguf.open(plain) as a, gguf.open(weighed) as b:
+        assert b.metadata["quantize.imatrix.dataset"] == "mine.txt"
+        changed = [
+            name
+            for name in a.tensors
+            if a.tensors[name].raw().tobytes() != b.tensors[name].raw().tobytes()
+        ]
+    assert len(changed) == 14
 
 
 def test_quantize_writes_what_the_library_does(capsys, source, tmp_path):
@@ -136,6 +175,9 @@ def test_inspect_shows_metadata_and_tensors(capsys, source):
         (("generate", "{source}", "--prompt", "word " * 200), "context of 128"),
         (("export", "{source}", "--out", "x.gguf", "--type", "q9"), "file_type"),
         (("inspect", "absent.gguf"), "absent.gguf"),
+        (("imatrix", "{source}", "--data", "absent.txt", "--out", "x"), "absent.txt"),
+        (("imatrix", "{source}", "--data", "{source}", "--out", "x"), "not UTF-8"),
+        (("quantize", "{source}", "x.gguf", "--imatrix", "{source}"), "'imatrix' in"),
         (("quantize", "absent.gguf", "x.gguf"), "absent.gguf"),
         (("quantize", "{source}"), "out is missing"),
         (("quantize", "{source}", "{source}"), "are one file"),

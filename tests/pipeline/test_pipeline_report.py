@@ -131,6 +131,31 @@ FULL: dict[str, Any] = {
         "problems": [],
         "passed": True,
     },
+    "parity": {
+        "file": "sentiment_analysis-q4_k_m.gguf",
+        "size_bytes": 105_000_000,
+        "bits_per_weight": 6.171,
+        "types": {"F32": 61, "Q5_0": 180},
+        "file_type": "MOSTLY_Q4_K_M",
+        "metadata": {},
+        "token_ids": {"texts": 7, "differing": 0},
+        "bos_tokens": 1,
+        "template_equal": True,
+        "tokens": 2048,
+        "source": {"perplexity": 4.125},
+        "here": {
+            "perplexity": 4.25,
+            "mean_kl_nats": 0.0312,
+            "top1_agreement": 0.953,
+        },
+        "llama_cpp": {
+            "perplexity": 4.375,
+            "mean_kl_nats": 0.0335,
+            "top1_agreement": 0.949,
+            "differing_token_ids": 0,
+            "bos_tokens": 1,
+        },
+    },
     "chat": {
         "prompt": "Review by the owner",
         "text": "positive (0.93)",
@@ -216,6 +241,11 @@ def test_a_full_run_is_told_whole():
         "parts at token 7 of 32, where the top two are 0.0123 apart",
         "0.4321",
         "0.00123",
+        "61 F32, 180 Q5_0; 6.17 bits a weight; over 2048 tokens",
+        "4.375",
+        "0.0335",
+        "Token ids differ in 0 of 7 texts here, in 0 in llama.cpp",
+        "begins with 1 BOS; the chat template is the same.",
         "ef" * 32,
         "ab" * 32,
         "144811072",
@@ -247,6 +277,7 @@ def test_a_minimal_run_says_what_is_missing():
         "evaluation before, evaluation after",
         "calibration before, calibration after",
         "sample answers",
+        "the comparison of the file with its source",
         "the comparison with llama.cpp",
         "a chat completion by llama.cpp",
         "loss curves",
@@ -287,9 +318,11 @@ def test_missing_values_inside_a_part_are_named():
     manifest = copy.deepcopy(FULL)
     manifest["training"]["best_eval_loss"] = None
     manifest["chat"]["finish_reason"] = None
+    manifest["parity"]["llama_cpp"] = None
     text = "".join(_Page(report_html(manifest, METRICS)).words)
     assert "Not computed: best held-out loss, nats per token." in text
     assert "Not computed: finish reason." in text
+    assert "Not computed: the file in llama.cpp." in text
 
 
 def test_a_failed_verification_shows_in_the_verdict():
@@ -396,6 +429,7 @@ def test_the_card_names_what_a_hub_needs():
         "synthetic",
         "2 prompts: token ids equal on 2, mean KL up to 0.0012 nats; within rounding",
         "ended with `stop`",
+        "Rounding to 6.17 bits a weight moved the perplexity of held-out text from 4.125",
     ]:
         assert said in body, said
 

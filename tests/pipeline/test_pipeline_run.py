@@ -325,8 +325,9 @@ def test_the_file_computes_what_base_and_adapter_compute(finished, base):
 
 
 def test_a_run_folder_is_exported_as_base_and_adapter(finished, base, tmp_path):
-    modelfile = pipeline.export(finished.folder, tmp_path / "again.gguf", "f32")
-    assert modelfile is not None
+    written = pipeline.export(finished.folder, tmp_path / "again.gguf", "f32")
+    assert written.modelfile is not None
+    assert abs(written.found["here"]["mean_kl_nats"]) < 1e-6
     found = nnx.to_flat_state(nnx.state(models.load(tmp_path / "again.gguf")[0]))
     expected = nnx.to_flat_state(nnx.state(merged_by_hand(base, finished.folder)[0]))
     for (path, ours), (_, theirs) in zip(found, expected, strict=True):
