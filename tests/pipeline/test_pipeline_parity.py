@@ -115,7 +115,9 @@ def test_texts_are_cut_into_rows_that_fit(model, tiny_llama):
     assert len(rows) > 2 and all(1 < len(row) <= context for row in rows)
     assert sum(rows, []) == tokenizer.encode(PASSAGE, add_special=True)
     examples = [
-        data.Example(prompt=f"{word} " * length, response="yes")
+        data.Example(
+            (data.Turn("user", f"{word} " * length), data.Turn("assistant", "yes"))
+        )
         for word, length in (("a", 3), ("b", 500), ("c", 4))
     ]
     chats = chat_rows(model, tokenizer, examples)
