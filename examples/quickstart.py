@@ -43,8 +43,8 @@ for example in heldout:
 print(f"{right} of {len(heldout)} held-out answers are right")
 
 # One file for llama.cpp and Ollama, and the proof that it computes the same.
-file = out / "quickstart-q8_0.gguf"
-models.save_gguf(merged, tokenizer, file, "q8_0")
+file = out / "quickstart-q4_k_m.gguf"
+models.save_gguf(merged, tokenizer, file, "q4_k_m")
 print(f"{file}: {file.stat().st_size / 1e6:.0f} MB")
 if pipeline.verify(file).passed:
     print("llama.cpp computes the same")
