@@ -57,7 +57,7 @@ class _Events:
         self._event, self._summary = event_pb2, summary_pb2
         self._writer = EventFileWriter(str(folder))
         # Tells TensorBoard to forget what an interrupted run wrote beyond this step.
-        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)  # pyright: ignore[reportAttributeAccessIssue]
         self._put(step + 1, session_log=start)
 
     def add(self, record: Record) -> None:

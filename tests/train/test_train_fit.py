@@ -226,7 +226,18 @@ def test_a_mesh_of_eight_trains_to_the_same_model(tmp_path):
     } == {1}
 
 
-def test_tensorboard_events_where_it_is_installed(tmp_path):
-    pytest.importorskip("tensorboard")
+def test_tensorboard_reads_the_records(tmp_path):
+    loader = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_file_loader"
+    )
     fit(tmp_path, steps=2)
-    assert list((tmp_path / "tensorboard").glob("events.*"))
+    (path,) = (tmp_path / "tensorboard").glob("events.*")
+    found = {}
+    for event in loader.LegacyEventFileLoader(str(path)).Load():
+        for value in event.summary.value:
+            found[value.tag, event.step] = value.simple_value
+    records = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    losses = {r["step"]: r["loss"] for r in map(json.loads, records) if "loss" in r}
+    assert set(losses) == {1, 2}
+    for step, loss in losses.items():
+        assert found["loss", step] == pytest.approx(loss)
