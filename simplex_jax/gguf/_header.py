@@ -1,5 +1,6 @@
 """Parse a file's header; nothing here trusts a number that it read."""
 
+import codecs
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ _i64 = struct.Struct("<q").unpack_from
 # name length, one byte of name, dimensions, type, offset.
 _MIN_KV_BYTES = 8 + 1 + 4 + 1
 _MIN_TENSOR_BYTES = 8 + 1 + 4 + 4 + 8
+
+# Strings above it are looked through before they are decoded: what is not text may
+# take four bytes a character until Python finds out.
+_LONG_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,8 @@ class _Cursor:
                         f"{end - start} are left (limit {limit}); the file is "
                         "truncated or damaged"
                     )
+                if length > _LONG_BYTES:
+                    _check_text(buffer, start, position)
                 append(str(buffer[start:position], "utf-8"))
         except struct.error:
             raise GGUFError(
@@ -117,6 +124,14 @@ class _Cursor:
             raise GGUFError(f"{what}: a string is not UTF-8: {error}") from None
         self.position = position
         return texts
+
+
+def _check_text(buffer: bytes | mmap, start: int, end: int) -> None:
+    """Decode a string bit by bit, so that nothing large is made of what is no text."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for at in range(start, end, _LONG_BYTES):
+        decoder.decode(buffer[at : min(at + _LONG_BYTES, end)])
+    decoder.decode(b"", final=True)
 
 
 def _numbers(cursor: _Cursor, type_id: int, count: int, what: str) -> np.ndarray:
