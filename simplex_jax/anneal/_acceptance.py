@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ._checks import known
 
@@ -58,7 +59,7 @@ def barker(delta: Any, temperature: Any) -> jax.Array:
 
 
 def _above_zero(temperature: Any) -> Any:
-    if known(temperature) and not bool(jnp.all(jnp.asarray(temperature) > 0)):
+    if known(temperature) and not (np.asarray(temperature) > 0).all():
         raise ValueError(f"temperature is {temperature}; give a number above 0")
     return temperature
 

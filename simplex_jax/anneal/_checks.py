@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def known(x: Any) -> bool:
@@ -13,18 +14,17 @@ def known(x: Any) -> bool:
 
 def number(name: str, x: Any) -> jax.Array:
     """Return x as a floating array; known values must be finite."""
-    x = jnp.asarray(x, dtype=jnp.promote_types(jnp.result_type(x), jnp.float32))
-    if known(x) and not bool(jnp.isfinite(x).all()):
+    # NumPy, since under jit even known values would be traced.
+    if known(x) and not np.isfinite(np.asarray(x)).all():
         raise ValueError(f"{name} is {x}; give finite numbers")
-    return x
+    return jnp.asarray(x, dtype=jnp.promote_types(jnp.result_type(x), jnp.float32))
 
 
 def positive(name: str, x: Any) -> jax.Array:
     """Return x as a floating array; known values must be above 0."""
-    x = number(name, x)
-    if known(x) and not bool((x > 0).all()):
+    if known(x) and not (np.asarray(x) > 0).all():
         raise ValueError(f"{name} is {x}; give a number above 0")
-    return x
+    return number(name, x)
 
 
 def count(name: str, x: int, least: int = 1) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ._acceptance import AcceptanceRule, barker
 from ._checks import known, number, positive
@@ -108,7 +109,7 @@ class LearnableSchedule:
             ValueError: for a number outside its range.
         """
         amplitude = number("oscillation_amp", oscillation_amp)
-        if known(amplitude) and not bool((abs(amplitude) < 1).all()):
+        if known(amplitude) and not (abs(np.asarray(amplitude)) < 1).all():
             raise ValueError(f"oscillation_amp is {amplitude}; give one within (-1, 1)")
         above_zero = {
             "initial_temp": initial_temp,

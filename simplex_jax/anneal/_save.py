@@ -78,23 +78,21 @@ def load(path: str | os.PathLike[str]) -> Any:
 def _described(schedule: Any) -> dict[str, Any]:
     if isinstance(schedule, LearnableSchedule):
         kind = {"kind": "learnable", "legacy": schedule.legacy}
-        numbers = schedule.free
     elif isinstance(schedule, FixedSchedule):
         kind = {"kind": _name_of("curve", schedule.curve, CURVES)}
-        numbers = schedule.values
     else:
         raise ValueError(
             f"schedule is a {type(schedule).__name__}; save a LearnableSchedule or one "
             f"of {', '.join(CURVES)}"
         )
-    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(numbers)):
+    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(schedule)):
         raise ValueError("schedule is traced; save it outside of jit and grad")
     return {
         **kind,
         "rule": _name_of("rule", schedule.rule, _RULES),
-        "numbers": {
+        "free": {
             name: {"dtype": str(x.dtype), "value": np.asarray(x).tolist()}
-            for name, x in numbers.items()
+            for name, x in schedule.free.items()
         },
     }
 
@@ -112,7 +110,7 @@ def _name_of(what: str, found: Any, known: dict[str, Any]) -> str:
 def _built(content: dict[str, Any]) -> Any:
     numbers = {
         name: jnp.asarray(x["value"], dtype=jax.dtypes.canonicalize_dtype(x["dtype"]))
-        for name, x in content["numbers"].items()
+        for name, x in content["free"].items()
     }
     rule = _RULES[content["rule"]]
     if content["kind"] == "learnable":

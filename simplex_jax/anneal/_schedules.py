@@ -30,14 +30,20 @@ class FixedSchedule:
     """A curve of the step, its numbers, and an acceptance rule.
 
     Attributes:
-        values: the numbers of the curve, leaves of the pytree.
+        free: natural logarithms of the curve's numbers, leaves of the pytree, so that
+            learning cannot take a number to 0 or below.
         curve: from a floating step and the values to the temperature.
         rule: the acceptance rule.
     """
 
-    values: Any
+    free: Any
     curve: Callable[..., jax.Array] = field(metadata={"static": True})
     rule: AcceptanceRule = field(default=metropolis, metadata={"static": True})
+
+    @property
+    def values(self) -> dict[str, jax.Array]:
+        """The curve's numbers, by the names of its arguments."""
+        return {name: jnp.exp(x) for name, x in self.free.items()}
 
     def temperature(self, step: Any, stagnation: Any = 0) -> jax.Array:
         """Return the temperature; stagnation is not looked at.
@@ -49,10 +55,10 @@ class FixedSchedule:
         Returns:
             Temperatures of step's shape.
 
-        Differentiable: jvp, vjp and vmap, in the values and in a floating step.
+        Differentiable: jvp, vjp and vmap, in ``free`` and in a floating step.
         """
         del stagnation
-        return self.curve(as_steps(step, self.values), **self.values)
+        return self.curve(as_steps(step, self.free), **self.values)
 
     def acceptance(self, delta: Any, temperature: Any) -> jax.Array:
         """Return the rule's probability for a change of energy by delta.
@@ -77,8 +83,8 @@ def exponential(
 ) -> FixedSchedule:
     r"""Cool by a constant factor: $T(t) = T_0 e^{-\alpha t}$.
 
-        >>> float(anneal.exponential(2.0, 0.01).temperature(0))
-        2.0
+        >>> f"{anneal.exponential(2.0, 0.01).temperature(0):.4f}"
+        '2.0000'
 
     Args:
         initial: temperature at step 0, above 0.
@@ -91,8 +97,7 @@ def exponential(
     Raises:
         ValueError: for an argument that is not above 0.
     """
-    values = {"initial": positive("initial", initial), "rate": positive("rate", rate)}
-    return FixedSchedule(values, _exponential, rule)
+    return FixedSchedule(_logs(initial=initial, rate=rate), _exponential, rule)
 
 
 def linear(
@@ -112,7 +117,9 @@ def linear(
     Raises:
         ValueError: for an argument that is not above 0.
     """
-    return FixedSchedule(_from_to(initial, final, steps), _linear, rule)
+    return FixedSchedule(
+        _logs(initial=initial, final=final, steps=steps), _linear, rule
+    )
 
 
 def logarithmic(scale: Any, *, rule: AcceptanceRule = metropolis) -> FixedSchedule:
@@ -128,7 +135,7 @@ def logarithmic(scale: Any, *, rule: AcceptanceRule = metropolis) -> FixedSchedu
     Raises:
         ValueError: for a scale that is not above 0.
     """
-    return FixedSchedule({"scale": positive("scale", scale)}, _logarithmic, rule)
+    return FixedSchedule(_logs(scale=scale), _logarithmic, rule)
 
 
 def cosine(
@@ -152,15 +159,13 @@ def cosine(
 
     Source: Simplex's ``cosine``; deviation: it rises again after N.
     """
-    return FixedSchedule(_from_to(initial, final, steps), _cosine, rule)
+    return FixedSchedule(
+        _logs(initial=initial, final=final, steps=steps), _cosine, rule
+    )
 
 
-def _from_to(initial: Any, final: Any, steps: Any) -> dict[str, jax.Array]:
-    return {
-        "initial": positive("initial", initial),
-        "final": positive("final", final),
-        "steps": positive("steps", steps),
-    }
+def _logs(**values: Any) -> dict[str, jax.Array]:
+    return {name: jnp.log(positive(name, x)) for name, x in values.items()}
 
 
 def _exponential(step: jax.Array, initial: Any, rate: Any) -> jax.Array:

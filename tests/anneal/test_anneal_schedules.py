@@ -244,7 +244,7 @@ def test_files_of_another_kind_are_refused(tmp_path):
     for change, message in (
         ({"version": 2}, "version 2, but this release reads version 1"),
         ({"format": "other"}, "holds no schedule"),
-        ({"numbers": {}}, "damaged"),
+        ({"free": {}}, "damaged"),
         ({"rule": "coin"}, "damaged"),
     ):
         path.write_text(json.dumps({**good, **change}))
@@ -256,7 +256,7 @@ def test_files_of_another_kind_are_refused(tmp_path):
 
 
 def test_a_schedule_of_ones_own_has_no_file(tmp_path):
-    own = anneal.FixedSchedule({"a": jnp.float32(1)}, lambda step, a: a + 0 * step)
+    own = anneal.FixedSchedule({"a": jnp.float32(0)}, lambda step, a: a + 0 * step)
     assert own.temperature(3) == 1
     with pytest.raises(ValueError, match="curve"):
         anneal.save(own, tmp_path / "x.json")
