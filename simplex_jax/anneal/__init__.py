@@ -36,3 +36,7 @@ from ._score_function import score_function as score_function
 from ._self_learn import AnnealConfig as AnnealConfig
 from ._self_learn import SelfLearned as SelfLearned
 from ._self_learn import self_learn_anneal as self_learn_anneal
+from ._tempering import Ladder as Ladder
+from ._tempering import Tempered as Tempered
+from ._tempering import temper as temper
+from ._tempering import tempering_process as tempering_process
