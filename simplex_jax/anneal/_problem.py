@@ -108,8 +108,6 @@ def proposed(
 
 def _strong(leaf: Any) -> Any:
     # A weakly typed start would change its type in the first step of a scan.
-    if hasattr(leaf, "dtype") and jax.dtypes.issubdtype(
-        leaf.dtype, jax.dtypes.prng_key
-    ):
+    if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return leaf
     return jnp.asarray(leaf, dtype=jnp.result_type(leaf))

@@ -78,8 +78,25 @@ def value_and_gradient(
 def mean_loss(
     process: Process, theta: Any, *, key: Any, steps: int, chains: int = 1
 ) -> jax.Array:
-    """Return the mean over chains of the total loss, without a gradient."""
+    """Return the mean over chains of the total loss.
+
+    Args:
+        process: the loop.
+        theta: a pytree of floating arrays.
+        key: a JAX key; the same key gives the draws of the estimators.
+        steps: of the loop.
+        chains: independent loops.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: for counts below 1.
+
+    Differentiable: as the process, decisions apart.
+    """
     count("steps", steps)
+    count("chains", chains)
     return _unrolled(process, theta, _nothing, key, steps, chains, steps, None)[1]
 
 

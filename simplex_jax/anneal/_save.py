@@ -11,6 +11,7 @@ import numpy as np
 
 from .._files import replacing
 from ._acceptance import barker, metropolis
+from ._checks import known
 from ._learnable import LearnableSchedule
 from ._schedules import CURVES, FixedSchedule
 
@@ -85,7 +86,7 @@ def _described(schedule: Any) -> dict[str, Any]:
             f"schedule is a {type(schedule).__name__}; save a LearnableSchedule or one "
             f"of {', '.join(CURVES)}"
         )
-    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(schedule)):
+    if any(not known(x) for x in jax.tree.leaves(schedule)):
         raise ValueError("schedule is traced; save it outside of jit and grad")
     return {
         **kind,
@@ -97,13 +98,13 @@ def _described(schedule: Any) -> dict[str, Any]:
     }
 
 
-def _name_of(what: str, found: Any, known: dict[str, Any]) -> str:
-    for name, function in known.items():
+def _name_of(what: str, found: Any, named: dict[str, Any]) -> str:
+    for name, function in named.items():
         if function is found:
             return name
     raise ValueError(
         f"schedule has the {what} {found}, which has no name in a file; use one of "
-        f"{', '.join(known)}"
+        f"{', '.join(named)}"
     )
 
 

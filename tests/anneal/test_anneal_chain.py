@@ -1,6 +1,7 @@
 """Chains: what they find, keep, never visit, and say about trouble."""
 
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ COLD = anneal.exponential(1.0, 0.02)
 START = jnp.full(3, 2.0)
 
 
-def run(energy=bowl, propose=walk, init=START, schedule=COLD, **options):
+def run(energy=bowl, propose=walk, init: Any = START, schedule=COLD, **options):
     options = {"key": jax.random.key(0), "steps": 200, "chains": 4} | options
     return anneal.anneal(energy, propose, init, schedule, **options)
 
@@ -149,7 +150,7 @@ def test_constraints_are_never_violated(how):
     def push_out(x):
         return x / jnp.minimum(jnp.sqrt(jnp.sum(x**2)), 1) * (1 + 1e-6)
 
-    limits = {"feasible": outside_ball, "project": push_out}
+    limits: dict[str, Any] = {"feasible": outside_ball, "project": push_out}
     problem = anneal.Problem(recorded, walk, START, **{how: limits[how]})
     result = anneal.anneal_problem(
         problem, COLD, key=jax.random.key(0), steps=500, chains=16

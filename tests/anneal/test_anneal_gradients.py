@@ -227,7 +227,9 @@ def temporary_bytes(steps, mode):
 
     schedule = anneal.LearnableSchedule.default()
     compiled = jax.jit(gradient).lower(schedule, KEY).compile()
-    return compiled.memory_analysis().temp_size_in_bytes
+    analysis = compiled.memory_analysis()
+    assert analysis is not None
+    return analysis.temp_size_in_bytes
 
 
 def test_forward_mode_needs_no_more_memory_for_more_steps():

@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -210,7 +211,7 @@ def test_metropolis_and_barker():
 
 
 def test_params_come_back():
-    given_params = {
+    given_params: dict[str, Any] = {
         "initial_temp": 3.0,
         "cool_rate": 0.02,
         "min_temp": 0.01,
