@@ -117,6 +117,7 @@ def test_moves_with_their_change_of_energy_find_the_tour():
     )
 
 
+@pytest.mark.slow
 def test_hard_acceptance_visits_states_as_boltzmann_says():
     energies = jnp.array([0.0, 0.7, 0.3, 1.1])
 
@@ -159,6 +160,7 @@ def test_constraints_are_never_violated(how):
     assert float(result.best_energy.max()) < 1.1
 
 
+@pytest.mark.slow
 def test_a_stuck_chain_restarts_from_its_best():
     hot = anneal.linear(1e3, 1e3, 1)
     result = run(schedule=hot, steps=300, restart_after=20)

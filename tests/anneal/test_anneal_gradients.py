@@ -197,6 +197,7 @@ def test_the_score_function_has_the_gradient_of_the_expected_loss(rule):
     within(gradients, wanted)
 
 
+@pytest.mark.slow
 def test_both_modes_of_the_score_function_agree():
     with jax.enable_x64(True):
         process = anneal.decided_process(
@@ -242,6 +243,7 @@ def test_reverse_mode_needs_the_root_of_the_steps():
     assert few < many < 20 * few
 
 
+@pytest.mark.slow
 def test_the_start_and_draws_are_those_of_the_chain():
     problem = processes.ring_problem()
     schedule = anneal.exponential(1.0, 0.1)

@@ -73,6 +73,7 @@ def test_pathwise_lowers_the_relaxed_loss():
     assert found.history.loss[-10:].mean() < found.history.loss[:10].mean()
 
 
+@pytest.mark.slow
 def test_what_validates_best_is_kept_and_patience_ends():
     # A rate that jumps away at once.
     found = learned(optimizer=optax.sgd(-1e3), validate_every=1, patience=2)
