@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from . import anneal as anneal
     from . import data as data
     from . import dual as dual
     from . import evals as evals
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _SUBPACKAGES = (
+    "anneal",
     "data",
     "dual",
     "evals",
