@@ -9,6 +9,10 @@ from ._chain import Trace as Trace
 from ._chain import anneal as anneal
 from ._chain import anneal_problem as anneal_problem
 from ._learnable import LearnableSchedule as LearnableSchedule
+from ._learnable_lr import LearnableLR as LearnableLR
+from ._learning_rate import LearnedRate as LearnedRate
+from ._learning_rate import learn_learning_rate as learn_learning_rate
+from ._learning_rate import unrolled_loss as unrolled_loss
 from ._problem import Problem as Problem
 from ._save import load as load
 from ._save import save as save
