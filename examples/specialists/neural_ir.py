@@ -11,7 +11,7 @@ CONFIG = {
     "specialist": "neural_ir",
     "lora": {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"},
     "training": {
-        "max_steps": 300,
+        "max_steps": 64,
         "per_device_train_batch_size": 2,
         "learning_rate": 1e-3,
     },

@@ -10,6 +10,10 @@ from ._chain import anneal as anneal
 from ._chain import anneal_problem as anneal_problem
 from ._es import es as es
 from ._learnable import LearnableSchedule as LearnableSchedule
+from ._learnable_lr import LearnableLR as LearnableLR
+from ._learning_rate import LearnedRate as LearnedRate
+from ._learning_rate import learn_learning_rate as learn_learning_rate
+from ._learning_rate import unrolled_loss as unrolled_loss
 from ._meta import History as History
 from ._meta import Learned as Learned
 from ._meta import learn as learn

@@ -163,7 +163,7 @@ class LearnableSchedule:
             return jnp.maximum(cooling + p["reheat_intensity"] * heat, p["min_temp"])
         stuck = jax.nn.sigmoid(10 * late / p["reheat_threshold"])
         heat = stuck * jnp.exp(-p["reheat_decay"] * jax.nn.relu(late))
-        return _floor(cooling + p["reheat_intensity"] * heat, p["min_temp"])
+        return smooth_floor(cooling + p["reheat_intensity"] * heat, p["min_temp"])
 
     def acceptance(self, delta: Any, temperature: Any) -> jax.Array:
         r"""Return the rule's probability at $\Delta E - \tau$ and $T \kappa$.
@@ -183,5 +183,6 @@ class LearnableSchedule:
         )
 
 
-def _floor(x: jax.Array, least: jax.Array) -> jax.Array:
+def smooth_floor(x: Any, least: Any) -> jax.Array:
+    r"""Return $(x + m + \sqrt{(x - m)^2 + m^2}) / 2$, at least both, nowhere flat."""
     return (x + least + jnp.sqrt((x - least) ** 2 + least**2)) / 2

@@ -27,6 +27,7 @@ FUNCTIONS = {
     "barker",
     "decided_process",
     "learn",
+    "learn_learning_rate",
     "learn_schedule",
     "load",
     "mean_loss",
@@ -36,6 +37,7 @@ FUNCTIONS = {
     "self_learn_anneal",
     "temper",
     "tempering_process",
+    "unrolled_loss",
     *ESTIMATORS,
 }
 TYPES = {
@@ -47,6 +49,8 @@ TYPES = {
     "History",
     "Ladder",
     "Learned",
+    "LearnedRate",
+    "LearnableLR",
     "MetaLoss",
     "Problem",
     "Process",
