@@ -156,14 +156,29 @@ class LogicCircuit(nnx.Module):
             A program with the outputs of ``Mode.HARD``, without gates that are
             constant, copies, repeated or unread.
         """
-        gates: list[tuple[int, int, int]] = []
-        for layer in self.layers:
-            pins = np.asarray(layer.wiring_logit[...].argmax(-1))
-            bits = np.asarray(layer.truth_logit[...] > 0)
-            tables = bits @ np.array([1, 2, 4, 8])
-            gates += [
-                (int(table), int(a), int(b))
-                for table, (a, b) in zip(tables, pins, strict=True)
-            ]
         outputs = self.layers[-1].truth_logit[...].shape[0]
-        return program(self.inputs, gates, outputs)
+        return program(self.inputs, gates_of(self), outputs)
+
+
+def gates_of(circuit: LogicCircuit) -> list[tuple[int, int, int]]:
+    """Return a circuit's hard gates as (table, a, b), not simplified."""
+    gates = []
+    for layer in circuit.layers:
+        pins = np.asarray(layer.wiring_logit[...].argmax(-1))
+        tables = np.asarray(layer.truth_logit[...] > 0) @ np.array([1, 2, 4, 8])
+        gates += [
+            (int(table), int(a), int(b))
+            for table, (a, b) in zip(tables, pins, strict=True)
+        ]
+    return gates
+
+
+def set_gates(circuit: LogicCircuit, gates: Sequence[tuple[int, int, int]]) -> None:
+    """Make a circuit's gates these, sure of themselves at temperatures up to 0.5."""
+    rest = list(gates)
+    for layer in circuit.layers:
+        count, _, signals = layer.wiring_logit[...].shape
+        mine, rest = np.array(rest[:count]), rest[count:]
+        layer.wiring_logit[...] = 10 * jax.nn.one_hot(mine[:, 1:], signals)
+        bits = mine[:, :1] >> np.arange(4)[None] & 1
+        layer.truth_logit[...] = jnp.asarray(10.0 * bits - 5, jnp.float32)

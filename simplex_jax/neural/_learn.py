@@ -1,18 +1,20 @@
 """Circuits learned from examples: soft, noisy and warm first, cold at last."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array, Float
 
 from .._typing import PRNGKey
-from ._circuit import LogicCircuit
+from ._circuit import LogicCircuit, gates_of, set_gates
+from ._mend import mend
 from ._mode import Mode
 
 
@@ -25,6 +27,8 @@ class Learned:
         soft_accuracy: share of rows with every output on the right side of 1/2.
         hard_accuracy: the same in ``Mode.HARD``, that of the extracted program.
         restarts: how many fresh circuits were tried after the first.
+        tries: discrete changes that were tried to mend the best circuit; 0 where
+            training alone was enough.
         losses: (steps,), of the best circuit's training.
     """
 
@@ -32,6 +36,7 @@ class Learned:
     soft_accuracy: float
     hard_accuracy: float
     restarts: int
+    tries: int
     losses: Float[Array, "steps"]
 
 
@@ -42,16 +47,19 @@ def learn_circuit(
     *,
     key: PRNGKey,
     steps: int = 600,
-    restarts: int = 63,
+    restarts: int = 31,
     learning_rate: float = 0.1,
     temperatures: tuple[float, float] = (1.0, 0.1),
     noise: float = 0.2,
+    tries: int = 100_000,
 ) -> Learned:
     r"""Learn a circuit, from a fresh start until the hard one is right on all rows.
 
     Minimises the binary cross-entropy of the soft outputs with Adam, the temperature
     falling geometrically. Each step adds Gaussian noise of ``noise`` $T$ to all
-    parameters, so gates change their minds while it is warm.
+    parameters, so gates change their minds while it is warm. Where the hard circuit is
+    then wrong on some rows, random changes of single gates are tried, and kept where no
+    more outputs are wrong.
 
     Args:
         x: inputs, 0 or 1.
@@ -63,6 +71,7 @@ def learn_circuit(
         learning_rate: Adam's.
         temperatures: the first and the last.
         noise: deviation in units of the temperature.
+        tries: discrete changes a start, at most; 0 for training alone.
 
     Returns:
         The best circuit, its accuracies, and the restarts used.
@@ -90,16 +99,25 @@ def learn_circuit(
             graph, optimizer, steps, state, x, y, noise_key, temperatures, noise
         )
         circuit = nnx.merge(graph, state)
+        gates, tried = mend(
+            circuit.inputs,
+            layers,
+            gates_of(circuit),
+            np.asarray(x > 0.5),
+            np.asarray(y > 0.5),
+            np.random.default_rng([int(n) for n in jax.random.key_data(noise_key)]),
+            tries,
+        )
+        if tried:
+            set_gates(circuit, gates)
         hard = _accuracy(circuit(x, mode=Mode.HARD), y)
         if best is None or hard > best.hard_accuracy:
             soft = _accuracy(circuit(x, temperature=temperatures[1]), y)
-            best = Learned(circuit, soft, hard, restart, losses)
+            best = Learned(circuit, soft, hard, restart, tried, losses)
         if hard == 1:
             return best
     assert best is not None
-    return Learned(
-        best.circuit, best.soft_accuracy, best.hard_accuracy, restarts, best.losses
-    )
+    return replace(best, restarts=restarts)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from simplex_jax import dual, neural
 from simplex_jax.neural import Mode
+from simplex_jax.neural._mend import mend
 from simplex_jax.neural._program import program
 
 
@@ -33,7 +34,7 @@ def total(row):
 XOR = table(2, lambda row: [row[0] != row[1]])
 TASKS = {
     "adder": (*table(4, total), (24, 24, 16, 3)),
-    "majority": (*table(5, lambda row: [row.sum() >= 3]), (24, 24, 16, 8, 1)),
+    "majority": (*table(5, lambda row: [row.sum() >= 3]), (3,) * 12 + (1,)),
     "parity": (*table(6, lambda row: [row.sum() % 2]), (24, 16, 8, 1)),
 }
 
@@ -204,13 +205,24 @@ def test_learning_repeats_and_reports_both_accuracies():
     np.testing.assert_array_equal(found.circuit.extract()(words(x)), words(y))
 
 
+def test_mending_keeps_the_order_of_layers_and_never_gets_worse():
+    x, y = (np.asarray(v > 0.5) for v in XOR)
+    rng = np.random.default_rng(0)
+    start = [(12, 0, 1)] * 3
+    mended, tried = mend(2, (2, 1), start, x, y, rng, 2000)
+    assert 0 < tried < 2000
+    assert all(max(a, b) < 2 for _, a, b in mended[:2])
+    np.testing.assert_array_equal(program(2, mended, 1)(x.T), y.T)
+    assert mend(2, (2, 1), mended, x, y, rng, 2000) == (mended, 0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("name", TASKS)
 def test_tasks_are_learned_from_any_seed(name, seed):
     x, y, layers = TASKS[name]
     found = neural.learn_circuit(x, y, layers, key=jax.random.key(seed))
-    print(f"{name}, seed {seed}: {found.restarts} restarts")
+    print(f"{name}, seed {seed}: {found.restarts} restarts, {found.tries} tries")
     assert found.hard_accuracy == found.soft_accuracy == 1
     np.testing.assert_array_equal(found.circuit.extract()(words(x)), words(y))
 
