@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from . import gguf as gguf
     from . import lora as lora
     from . import models as models
+    from . import neural as neural
     from . import pipeline as pipeline
     from . import text as text
     from . import train as train
@@ -28,6 +29,7 @@ _SUBPACKAGES = (
     "gguf",
     "lora",
     "models",
+    "neural",
     "pipeline",
     "text",
     "train",

@@ -1,0 +1,22 @@
+"""Gates that train soft and run hard, logic that can be read.
+
+Every gate takes its ``Mode`` as an argument and its temperature as an array, so that
+schedules can drive both under ``jit``.
+"""
+
+from . import logic as logic
+from ._circuit import LogicCircuit as LogicCircuit
+from ._controller import ControllerState as ControllerState
+from ._controller import TemperatureController as TemperatureController
+from ._gate import DualGate as DualGate
+from ._gate import threshold_gate as threshold_gate
+from ._gumbel import gumbel_sigmoid as gumbel_sigmoid
+from ._gumbel import gumbel_softmax as gumbel_softmax
+from ._learn import Learned as Learned
+from ._learn import learn_circuit as learn_circuit
+from ._mode import Mode as Mode
+from ._program import Program as Program
+from ._router import Router as Router
+from ._router import Routing as Routing
+from ._straight_through import straight_through as straight_through
+from ._straight_through import straight_through_step as straight_through_step

@@ -1,0 +1,259 @@
+"""Circuits: derivatives, extraction equal to the hard circuit, tasks learned."""
+
+import ctypes
+import itertools
+import shutil
+import subprocess
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simplex_jax import dual, neural
+from simplex_jax.neural import Mode
+from simplex_jax.neural._mend import mend
+from simplex_jax.neural._program import program
+
+
+def table(inputs, f):
+    """Return all inputs and what f makes of each."""
+    x = np.array(list(itertools.product([0, 1], repeat=inputs)))
+    y = np.array([f(row) for row in x])
+    return jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
+
+
+def total(row):
+    value = (2 * row[0] + row[1]) + (2 * row[2] + row[3])
+    return [value >> 2 & 1, value >> 1 & 1, value & 1]
+
+
+XOR = table(2, lambda row: [row[0] != row[1]])
+TASKS = {
+    "adder": (*table(4, total), (24, 24, 16, 3), 600),
+    "majority": (*table(5, lambda row: [row.sum() >= 3]), (3,) * 12 + (1,), 100),
+    "parity": (*table(6, lambda row: [row.sum() % 2]), (24, 16, 8, 1), 600),
+}
+
+
+def random_circuit(seed=0, inputs=5, layers=(12, 8, 3)):
+    """Return a circuit with all sixteen gates in it."""
+    circuit = neural.LogicCircuit(inputs, layers, rngs=nnx.Rngs(seed))
+    for i, layer in enumerate(circuit.layers):
+        key = jax.random.key(100 * seed + i)
+        shape = layer.truth_logit[...].shape
+        layer.truth_logit[...] = jax.random.normal(key, shape)
+    return circuit
+
+
+def test_derivatives_of_every_parameter_agree_with_differences():
+    graph, state = nnx.split(random_circuit(inputs=2, layers=(2, 1)))
+    x = jax.random.uniform(jax.random.key(1), (2, 2))
+
+    def run(v):
+        return nnx.merge(graph, v["state"])(v["x"], temperature=v["temperature"])
+
+    at = {"state": state, "x": x, "temperature": jnp.float32(0.7)}
+    report = dual.check(jax.jit(run), at)
+    assert report.passed, report
+    assert not report.missing
+    slopes = jax.grad(lambda v: jnp.sum(run(v) ** 2))(at)
+    assert all(jnp.abs(leaf).max() > 0 for leaf in jax.tree.leaves(slopes))
+
+
+def test_cold_circuits_are_hard_ones():
+    circuit = random_circuit()
+    x, _ = table(5, lambda row: [0])
+    hard = circuit(x, mode=Mode.HARD)
+    assert set(np.unique(hard)) == {0, 1}
+    np.testing.assert_array_equal(circuit(x, mode=Mode.STRAIGHT_THROUGH), hard)
+    np.testing.assert_allclose(circuit(x, temperature=1e-4), hard, atol=1e-6)
+
+
+def test_straight_through_is_the_surrogate_of_hard_inputs():
+    # One layer: its pins are the inputs, so the surrogate is the soft circuit's
+    # derivative but for the wiring's and the truth's hard values.
+    circuit = random_circuit(layers=(3,))
+    graph, state = nnx.split(circuit)
+    x, _ = table(5, lambda row: [0])
+
+    def run(state, mode):
+        return jnp.sum(nnx.merge(graph, state)(x, mode=mode) ** 2)
+
+    forward = jax.jvp(
+        lambda s: run(s, Mode.STRAIGHT_THROUGH),
+        (state,),
+        (jax.tree.map(jnp.ones_like, state),),
+    )[1]
+    slopes = jax.grad(run)(state, Mode.STRAIGHT_THROUGH)
+    reverse = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(slopes))
+    np.testing.assert_allclose(forward, reverse, rtol=1e-4, atol=1e-5)
+    assert all(jnp.abs(leaf).max() > 0 for leaf in jax.tree.leaves(slopes))
+    flat = jax.grad(run)(state, Mode.HARD)
+    assert all(jnp.abs(leaf).max() == 0 for leaf in jax.tree.leaves(flat))
+
+
+def test_fresh_gates_pass_their_first_pin_on():
+    circuit = neural.LogicCircuit(4, (6, 2), rngs=nnx.Rngs(3))
+    found = circuit.extract()
+    assert found.gates == ()
+    assert all(0 <= signal < 4 and not negated for signal, negated in found.outputs)
+
+
+def words(x):
+    """Return rows of bits as bools, (inputs, rows)."""
+    return np.asarray(x > 0.5).T
+
+
+def pack(bits):
+    """Return bools (inputs, samples) as uint64 words (inputs, words)."""
+    room = -bits.shape[1] % 64
+    packed = np.packbits(np.pad(bits, ((0, 0), (0, room))), 1, bitorder="little")
+    return np.ascontiguousarray(packed).view(np.uint64)
+
+
+def run_source(source, x):
+    namespace: dict = {"np": np}
+    exec(source, namespace)
+    return namespace["circuit"](x)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_programs_equal_the_hard_circuit(seed):
+    circuit = random_circuit(seed)
+    x, _ = table(5, lambda row: [0])
+    wanted = words(circuit(x, mode=Mode.HARD))
+    found = circuit.extract()
+    np.testing.assert_array_equal(found(words(x)), wanted)
+    np.testing.assert_array_equal(run_source(found.to_python(), words(x)), wanted)
+    packed = found(pack(words(x)))
+    assert packed.dtype == np.uint64
+    octets = np.ascontiguousarray(packed).view(np.uint8)
+    bits = np.unpackbits(octets, axis=1, bitorder="little")
+    np.testing.assert_array_equal(bits[:, : len(x)].astype(bool), wanted)
+    scope = {f"x{i}": row for i, row in enumerate(np.asarray(x, bool).T)}
+    for line in found.formula().splitlines():
+        name, text = line.split(" = ")
+        scope[name] = [
+            eval(
+                text.replace("xor", "!=")
+                .replace("false", "False")
+                .replace("true", "True"),
+                {k: bool(v[i]) for k, v in scope.items()},
+            )
+            for i in range(len(x))
+        ]
+    np.testing.assert_array_equal([scope[f"y{i}"] for i in range(3)], wanted)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_c_equals_numpy(tmp_path):
+    found = random_circuit(1).extract()
+    source, library = tmp_path / "circuit.c", tmp_path / "circuit.so"
+    source.write_text(found.to_c("run"))
+    flags = ["-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    subprocess.run(["cc", *flags, str(source), "-o", str(library)], check=True)
+    x = np.random.default_rng(0).integers(0, 2**63, (7, found.inputs), np.uint64)
+    y = np.zeros((7, len(found.outputs)), np.uint64)
+    word = np.ctypeslib.ndpointer(np.uint64, flags="C")
+    run = ctypes.CDLL(str(library)).run
+    run.argtypes, run.restype = [word, word, ctypes.c_size_t], None
+    run(x, y, 7)
+    np.testing.assert_array_equal(y, found(x.T).T)
+
+
+@settings(deadline=None, max_examples=200)
+@given(data=st.data())
+def test_simplifying_changes_no_output(data):
+    inputs = data.draw(st.integers(1, 4))
+    gates = []
+    for i in range(data.draw(st.integers(1, 12))):
+        pin = st.integers(0, inputs + i - 1)
+        gates.append((data.draw(st.integers(0, 15)), data.draw(pin), data.draw(pin)))
+    outputs = data.draw(st.integers(1, len(gates)))
+    found = program(inputs, gates, outputs)
+    x = np.array(list(itertools.product([False, True], repeat=inputs))).T
+    signals = list(x)
+    for bits, a, b in gates:
+        signals.append((bits >> (2 * signals[a] + signals[b]) & 1).astype(bool))
+    np.testing.assert_array_equal(found(x), signals[-outputs:])
+    np.testing.assert_array_equal(run_source(found.to_python(), x), signals[-outputs:])
+    assert len(found.gates) <= len(gates)
+    assert len(set(found.gates)) == len(found.gates)
+
+
+def test_a_formula_to_read():
+    # A half adder with a copy, a constant and a repetition.
+    gates = [(6, 0, 1), (6, 1, 0), (12, 2, 0), (15, 0, 0), (9, 0, 1), (8, 4, 5)]
+    found = program(2, gates, 2)
+    assert found.formula() == "g0 = (x0 xor x1)\ny0 = not g0\ny1 = g0"
+    assert program(1, [(0, 0, 0), (15, 0, 0)], 2).formula() == "y0 = false\ny1 = true"
+    assert "y[0] = ~(uint64_t)0" in program(1, [(15, 0, 0)], 1).to_c()
+
+
+def test_learning_repeats_and_reports_both_accuracies():
+    x, y = XOR
+    found = neural.learn_circuit(x, y, (4, 1), key=jax.random.key(0), steps=300)
+    again = neural.learn_circuit(x, y, (4, 1), key=jax.random.key(0), steps=300)
+    assert found.hard_accuracy == found.soft_accuracy == 1
+    assert found.restarts == again.restarts
+    np.testing.assert_array_equal(found.losses, again.losses)
+    assert found.losses.shape == (300,)
+    np.testing.assert_array_equal(found.circuit.extract()(words(x)), words(y))
+
+
+def test_mending_keeps_the_order_of_layers_and_never_gets_worse():
+    x, y = (np.asarray(v > 0.5) for v in XOR)
+    rng = np.random.default_rng(0)
+    start = [(12, 0, 1)] * 3
+    mended, tried = mend(2, (2, 1), start, x, y, rng, 2000)
+    assert 0 < tried < 2000
+    assert all(max(a, b) < 2 for _, a, b in mended[:2])
+    np.testing.assert_array_equal(program(2, mended, 1)(x.T), y.T)
+    assert mend(2, (2, 1), mended, x, y, rng, 2000) == (mended, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("name", TASKS)
+def test_tasks_are_learned_from_any_seed(name, seed):
+    x, y, layers, steps = TASKS[name]
+    found = neural.learn_circuit(x, y, layers, key=jax.random.key(seed), steps=steps)
+    print(f"{name}, seed {seed}: {found.restarts} restarts, {found.tries} tries")
+    assert found.hard_accuracy == found.soft_accuracy == 1
+    np.testing.assert_array_equal(found.circuit.extract()(words(x)), words(y))
+
+
+def test_bad_input():
+    rngs, x = nnx.Rngs(0), jnp.ones((2, 3))
+    circuit = neural.LogicCircuit(3, (2, 1), rngs=rngs)
+    with pytest.raises(ValueError, match="inputs is 0"):
+        neural.LogicCircuit(0, (1,), rngs=rngs)
+    for layers in ((), (2, 0)):
+        with pytest.raises(ValueError, match="layers is"):
+            neural.LogicCircuit(2, layers, rngs=rngs)
+    with pytest.raises(ValueError, match="x has 2 inputs a row; the circuit has 3"):
+        circuit(jnp.ones((2, 2)))
+    with pytest.raises(ValueError, match=r"value 2.0; give probabilities"):
+        circuit(2 * x)
+    with pytest.raises(ValueError, match=r"temperature has the value 0.0"):
+        circuit(x, temperature=0.0)
+    assert jnp.isnan(jax.jit(lambda t: circuit(x, temperature=t))(0.0)).all()
+    assert jnp.isnan(jax.jit(circuit)(2 * x)).all()
+    key = jax.random.key(0)
+    with pytest.raises(ValueError, match="layers ends with 2; y has 1 outputs"):
+        neural.learn_circuit(*XOR, (2,), key=key)
+    with pytest.raises(ValueError, match="temperatures is"):
+        neural.learn_circuit(*XOR, (1,), key=key, temperatures=(1.0, 0.0))
+    with pytest.raises(ValueError, match="steps is 0"):
+        neural.learn_circuit(*XOR, (1,), key=key, steps=0)
+    found = circuit.extract()
+    with pytest.raises(ValueError, match="x has 1 inputs; the program has 3"):
+        found(np.ones((1, 4), bool))
+    with pytest.raises(ValueError, match="x has dtype float64; give bool"):
+        found(np.ones((3, 4)))
+    with pytest.raises(ValueError, match="name is 'a b'; give a C identifier"):
+        found.to_c("a b")
