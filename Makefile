@@ -43,7 +43,7 @@ tests: $(VENV)/.installed
 
 # NNX is moving to modules that are plain pytrees; the package must work as such.
 tests-tree: $(VENV)/.installed
-	NNX_GRAPH_MODE=false NNX_GRAPH_UPDATES=false $(PY) $(PYTEST) tests/models tests/lora tests/train
+	NNX_GRAPH_MODE=false NNX_GRAPH_UPDATES=false $(PY) $(PYTEST) tests/models tests/lora tests/train tests/neural
 
 ifeq ($(NEWEST),)
 tests-newest:
@@ -67,6 +67,8 @@ bench: $(VENV)/.installed
 	$(PY) benchmarks/train_step.py
 	$(PY) benchmarks/dual.py
 	$(PY) benchmarks/quantize.py
+	$(PY) benchmarks/gguf_codecs.py
+	$(PY) benchmarks/imatrix.py
 
 clean:
 	rm -rf $(VENV) $(NEW) build dist

@@ -1,7 +1,7 @@
 """Read invoices, receipts and letters from bad scans into JSON.
 
 Run it: python examples/specialists/document_extraction.py
-Half an hour on two cores; the same command goes on with a run that was stopped.
+Minutes on two cores; the same command goes on with a run that was stopped.
 """
 
 from simplex_jax import data, pipeline

@@ -1,7 +1,7 @@
 """Write the logic program of a gate, and how sure one can be.
 
 Run it: python examples/specialists/neural_ir.py
-Half an hour on two cores; the same command goes on with a run that was stopped.
+Minutes on two cores; the same command goes on with a run that was stopped.
 """
 
 from simplex_jax import data, pipeline

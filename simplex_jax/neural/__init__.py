@@ -12,8 +12,6 @@ from ._gate import DualGate as DualGate
 from ._gate import threshold_gate as threshold_gate
 from ._gumbel import gumbel_sigmoid as gumbel_sigmoid
 from ._gumbel import gumbel_softmax as gumbel_softmax
-from ._learn import Learned as Learned
-from ._learn import learn_circuit as learn_circuit
 from ._mode import Mode as Mode
 from ._program import Program as Program
 from ._router import Router as Router

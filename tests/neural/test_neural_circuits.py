@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from simplex_jax import dual, neural
 from simplex_jax.neural import Mode
-from simplex_jax.neural._mend import mend
 from simplex_jax.neural._program import program
 
 
@@ -24,19 +23,6 @@ def table(inputs, f):
     x = np.array(list(itertools.product([0, 1], repeat=inputs)))
     y = np.array([f(row) for row in x])
     return jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
-
-
-def total(row):
-    value = (2 * row[0] + row[1]) + (2 * row[2] + row[3])
-    return [value >> 2 & 1, value >> 1 & 1, value & 1]
-
-
-XOR = table(2, lambda row: [row[0] != row[1]])
-TASKS = {
-    "adder": (*table(4, total), (24, 24, 16, 3), 600),
-    "majority": (*table(5, lambda row: [row.sum() >= 3]), (3,) * 12 + (1,), 100),
-    "parity": (*table(6, lambda row: [row.sum() % 2]), (24, 16, 8, 1), 600),
-}
 
 
 def random_circuit(seed=0, inputs=5, layers=(12, 8, 3)):
@@ -194,39 +180,6 @@ def test_a_formula_to_read():
     assert "y[0] = ~(uint64_t)0" in program(1, [(15, 0, 0)], 1).to_c()
 
 
-def test_learning_repeats_and_reports_both_accuracies():
-    x, y = XOR
-    found = neural.learn_circuit(x, y, (4, 1), key=jax.random.key(0), steps=300)
-    again = neural.learn_circuit(x, y, (4, 1), key=jax.random.key(0), steps=300)
-    assert found.hard_accuracy == found.soft_accuracy == 1
-    assert found.restarts == again.restarts
-    np.testing.assert_array_equal(found.losses, again.losses)
-    assert found.losses.shape == (300,)
-    np.testing.assert_array_equal(found.circuit.extract()(words(x)), words(y))
-
-
-def test_mending_keeps_the_order_of_layers_and_never_gets_worse():
-    x, y = (np.asarray(v > 0.5) for v in XOR)
-    rng = np.random.default_rng(0)
-    start = [(12, 0, 1)] * 3
-    mended, tried = mend(2, (2, 1), start, x, y, rng, 2000)
-    assert 0 < tried < 2000
-    assert all(max(a, b) < 2 for _, a, b in mended[:2])
-    np.testing.assert_array_equal(program(2, mended, 1)(x.T), y.T)
-    assert mend(2, (2, 1), mended, x, y, rng, 2000) == (mended, 0)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(10))
-@pytest.mark.parametrize("name", TASKS)
-def test_tasks_are_learned_from_any_seed(name, seed):
-    x, y, layers, steps = TASKS[name]
-    found = neural.learn_circuit(x, y, layers, key=jax.random.key(seed), steps=steps)
-    print(f"{name}, seed {seed}: {found.restarts} restarts, {found.tries} tries")
-    assert found.hard_accuracy == found.soft_accuracy == 1
-    np.testing.assert_array_equal(found.circuit.extract()(words(x)), words(y))
-
-
 def test_bad_input():
     rngs, x = nnx.Rngs(0), jnp.ones((2, 3))
     circuit = neural.LogicCircuit(3, (2, 1), rngs=rngs)
@@ -243,13 +196,6 @@ def test_bad_input():
         circuit(x, temperature=0.0)
     assert jnp.isnan(jax.jit(lambda t: circuit(x, temperature=t))(0.0)).all()
     assert jnp.isnan(jax.jit(circuit)(2 * x)).all()
-    key = jax.random.key(0)
-    with pytest.raises(ValueError, match="layers ends with 2; y has 1 outputs"):
-        neural.learn_circuit(*XOR, (2,), key=key)
-    with pytest.raises(ValueError, match="temperatures is"):
-        neural.learn_circuit(*XOR, (1,), key=key, temperatures=(1.0, 0.0))
-    with pytest.raises(ValueError, match="steps is 0"):
-        neural.learn_circuit(*XOR, (1,), key=key, steps=0)
     found = circuit.extract()
     with pytest.raises(ValueError, match="x has 1 inputs; the program has 3"):
         found(np.ones((1, 4), bool))

@@ -75,8 +75,6 @@ NOT_GATES = {
     "logic",
     # In test_neural_circuits.py.
     "LogicCircuit",
-    "Learned",
-    "learn_circuit",
     "Program",
 }
 gates = pytest.mark.parametrize("name", GATES)
