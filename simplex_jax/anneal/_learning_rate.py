@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.flatten_util import ravel_pytree
 
 from ._checks import count, one_of
 
@@ -140,12 +139,14 @@ def learn_learning_rate(
     @jax.jit
     def evaluate(schedule, params, batches, val_batches):
         def f(schedule):
-            return unrolled_loss(
+            value = unrolled_loss(
                 loss, params, batches, val_batches, schedule, inner=inner, window=window
             )
+            return value, value
 
-        by = jax.value_and_grad if mode == "reverse" else _value_and_forward_grad
-        return by(f)(schedule)
+        differentiate = jax.jacfwd if mode == "forward" else jax.grad
+        gradient, value = differentiate(f, has_aux=True)(schedule)
+        return value, gradient
 
     state, best, since = meta.init(schedule), schedule, 0
     losses: list[float] = []
@@ -175,22 +176,6 @@ def learn_learning_rate(
         schedules=jax.tree.map(lambda *leaves: np.stack(leaves), *schedules),
         stopped_early=len(losses) <= meta_steps,
     )
-
-
-def _value_and_forward_grad(f: Callable[[Any], jax.Array]) -> Callable[[Any], Any]:
-    """Return ``jax.value_and_grad(f)`` by a forward pass along every number."""
-
-    def both(tree):
-        flat, rebuild = ravel_pytree(tree)
-
-        def along(direction):
-            return jax.jvp(lambda x: f(rebuild(x)), (flat,), (direction,))
-
-        directions = jnp.eye(flat.size, dtype=flat.dtype)
-        value, slopes = jax.vmap(along, out_axes=(None, 0))(directions)
-        return value, rebuild(slopes)
-
-    return both
 
 
 def _length(name: str, batches: Any) -> int:
