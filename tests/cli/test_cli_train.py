@@ -132,6 +132,7 @@ def test_train_tells_stages_records_and_what_is_missing_on_stderr(trained):
             "step 3/3",
             "answering after training",
             "writing the GGUF file",
+            "comparing the file with its source",
             "comparing with llama.cpp",
             "not verified: llama-cpp-python is not installed",
         )
@@ -280,7 +281,7 @@ def test_the_local_test_tries_everything(capsys, tiny_llama, tmp_path, monkeypat
     assert manifest["specialist"] == "sentiment_analysis"
     assert manifest["training"]["steps"] == pipeline.LOCAL_TEST["training"]["max_steps"]
     assert manifest["evaluation"]["after"]["prompts"] == 16
-    assert f"{folder.name}-q8_0.gguf" in out
+    assert f"{folder.name}-q4_k_m.gguf" in out
     if "verification" in manifest:
         assert "verified in llama.cpp" in out
 

@@ -192,11 +192,14 @@ def test_bytes_do_not_depend_on_the_workers(
 
 
 SCRIPT = """
+    import signal
     import sys
     import numpy as np
     from simplex_jax import gguf
     from simplex_jax.gguf import GGMLType, TensorSource, _pool
 
+    # A shell's background processes, and what they start, ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     print("script", flush=True)
     _pool._WORTH_ELEMENTS = 0
     {change}
