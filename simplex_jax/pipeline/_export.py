@@ -11,7 +11,7 @@ from .._files import replacing
 from ..text import Tokenizer, modelfile
 from ._parity import chat_rows, parity, text_rows
 from ._passage import PASSAGE
-from ._source import open_model, read_manifest
+from ._source import open_model, read_manifest, read_text
 
 
 class Exported(NamedTuple):
@@ -62,8 +62,14 @@ def export(
     if text_file is None and read_manifest(source) is not None and heldout.is_file():
         rows = chat_rows(model, tokenizer, data.read_jsonl(heldout))
     else:
-        text = PASSAGE if text_file is None else Path(text_file).read_text("utf-8")
+        text = PASSAGE if text_file is None else read_text(text_file)
         rows = text_rows(model, tokenizer, text)
+    # Before the file is written, since the comparison comes after it.
+    if not rows:
+        raise ValueError(
+            f"{os.fspath(text_file or heldout)} has no text of two tokens that fits "
+            "the model's context; there is nothing to compare on"
+        )
     models.save_gguf(
         model,
         tokenizer,

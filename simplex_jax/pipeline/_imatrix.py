@@ -2,13 +2,12 @@
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import numpy as np
 
 from .. import gguf, models
-from ._source import open_model
+from ._source import open_model, read_text
 
 
 def imatrix(
@@ -45,10 +44,7 @@ def imatrix(
             f"chunk_tokens and max_chunks must be >= 1, got {chunk_tokens} and "
             f"{max_chunks}"
         )
-    try:
-        text = Path(data).read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{os.fspath(data)} is not UTF-8: {error}") from None
+    text = read_text(data)
     model, tokenizer = open_model(source)
     if chunk_tokens > model.config.max_position_embeddings:
         raise ValueError(

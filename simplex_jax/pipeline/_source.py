@@ -43,6 +43,25 @@ def open_model(source: str | os.PathLike) -> tuple[models.Decoder, Tokenizer]:
     return lora.merge(lora.load_peft(base, folder / "adapter")), tokenizer
 
 
+def read_text(path: str | os.PathLike) -> str:
+    """Return a file's text.
+
+    Args:
+        path: of a file in UTF-8.
+
+    Returns:
+        The text.
+
+    Raises:
+        ValueError: where it is not UTF-8.
+        OSError: where it cannot be read.
+    """
+    try:
+        return Path(path).read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{os.fspath(path)} is not UTF-8: {error}") from None
+
+
 def read_manifest(folder: str | os.PathLike) -> dict[str, Any] | None:
     """Return a run's manifest, or None where the folder holds none.
 

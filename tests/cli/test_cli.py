@@ -78,6 +78,21 @@ def test_export_compares_on_a_text_that_is_given(capsys, source, tmp_path):
     assert parity["file_type"] == "MOSTLY_Q4_K_M"
 
 
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "nothing to compare on"), (b"\xff", "not UTF-8")]
+)
+def test_export_refuses_a_text_before_it_writes(
+    capsys, source, tmp_path, content, message
+):
+    text = tmp_path / "mine.txt"
+    text.write_bytes(content)
+    words = ("export", source, "--out", tmp_path / "x.gguf", "--text", text)
+    status, _, error = run(capsys, *words)
+    assert status == 2
+    assert message in error and "mine.txt" in error
+    assert list(tmp_path.iterdir()) == [text]
+
+
 def test_imatrix_weighs_quantization(capsys, source, tmp_path):
     text, matrix = tmp_path / "mine.txt", tmp_path / "im.gguf"
     text.write_text("the quick brown fox jumps over the lazy dog. " * 40)
