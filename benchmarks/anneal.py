@@ -127,7 +127,7 @@ def compare(family: problems.Family, seed: int, quick: bool) -> dict:
     """Tune, learn and judge on one problem."""
     began = time.process_time()
     # Longer runs get fewer chains, so that every problem takes about as long.
-    chains = 4 if quick else max(4, min(16, 16_000 // family.steps))
+    chains = 4 if quick else max(4, min(8, 8_000 // family.steps))
     generations = 4 if quick else 8
     key = jax.random.key(seed)
     scale = energy_scale(family, jax.random.fold_in(key, 0))
@@ -187,7 +187,7 @@ def descend(
     runs: int,
 ) -> Any:
     """Go on by evolution strategies, in units of the search's spread."""
-    pairs = min(64, runs // 16)
+    pairs = min(32, runs // 16)
     validations = 4
     meta_steps = (runs - (validations + 1) * 2 * pairs) // (2 * pairs)
     judge_key = jax.random.fold_in(key, 2)
@@ -212,7 +212,7 @@ def descend(
         jax.tree.map(jnp.zeros_like, schedule),
         key=jax.random.fold_in(key, 3),
         meta_steps=meta_steps,
-        optimizer=optax.adam(0.03),
+        optimizer=optax.adam(0.05),
         validate_every=-(-meta_steps // validations),
         patience=validations,
     )
