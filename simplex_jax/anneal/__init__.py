@@ -8,6 +8,8 @@ from ._chain import Status as Status
 from ._chain import Trace as Trace
 from ._chain import anneal as anneal
 from ._chain import anneal_problem as anneal_problem
+from ._epistemic import Dissent as Dissent
+from ._epistemic import EpistemicSchedule as EpistemicSchedule
 from ._es import es as es
 from ._learnable import LearnableSchedule as LearnableSchedule
 from ._learnable_lr import LearnableLR as LearnableLR
@@ -18,11 +20,13 @@ from ._meta import History as History
 from ._meta import Learned as Learned
 from ._meta import learn as learn
 from ._meta import learn_schedule as learn_schedule
+from ._monitors import Monitors as Monitors
 from ._objective import MetaLoss as MetaLoss
 from ._objective import decided_process as decided_process
 from ._objective import relaxed_process as relaxed_process
 from ._pathwise import pathwise as pathwise
 from ._pes import pes as pes
+from ._piecewise_lr import PiecewiseLR as PiecewiseLR
 from ._problem import Problem as Problem
 from ._process import Emission as Emission
 from ._process import Estimate as Estimate

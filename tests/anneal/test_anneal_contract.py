@@ -19,6 +19,7 @@ MAKES_SCHEDULES = {
     "logarithmic": "logarithmic",
     "cosine": "cosine",
     "LearnableSchedule": "learnable",
+    "EpistemicSchedule": "epistemic",
 }
 ESTIMATORS = {"pathwise", "score_function", "es", "pes"}
 FUNCTIONS = {
@@ -43,6 +44,7 @@ FUNCTIONS = {
 TYPES = {
     "AcceptanceRule",
     "AnnealConfig",
+    "Dissent",
     "Emission",
     "Estimate",
     "FixedSchedule",
@@ -52,6 +54,8 @@ TYPES = {
     "LearnedRate",
     "LearnableLR",
     "MetaLoss",
+    "Monitors",
+    "PiecewiseLR",
     "Problem",
     "Process",
     "Result",
