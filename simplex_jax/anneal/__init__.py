@@ -41,6 +41,12 @@ from ._schedules import exponential as exponential
 from ._schedules import linear as linear
 from ._schedules import logarithmic as logarithmic
 from ._score_function import score_function as score_function
+from ._search import Choice as Choice
+from ._search import Found as Found
+from ._search import Integer as Integer
+from ._search import Trial as Trial
+from ._search import Uniform as Uniform
+from ._search import search as search
 from ._self_learn import AnnealConfig as AnnealConfig
 from ._self_learn import SelfLearned as SelfLearned
 from ._self_learn import self_learn_anneal as self_learn_anneal

@@ -35,6 +35,7 @@ FUNCTIONS = {
     "metropolis",
     "relaxed_process",
     "save",
+    "search",
     "self_learn_anneal",
     "temper",
     "tempering_process",
@@ -44,11 +45,14 @@ FUNCTIONS = {
 TYPES = {
     "AcceptanceRule",
     "AnnealConfig",
+    "Choice",
     "Dissent",
     "Emission",
     "Estimate",
     "FixedSchedule",
+    "Found",
     "History",
+    "Integer",
     "Ladder",
     "Learned",
     "LearnedRate",
@@ -64,6 +68,8 @@ TYPES = {
     "Status",
     "Tempered",
     "Trace",
+    "Trial",
+    "Uniform",
 }
 PUBLIC = FUNCTIONS | TYPES | MAKES_SCHEDULES.keys()
 
