@@ -10,8 +10,9 @@ Every method has the same number of inner runs to find its schedule, each with a
 a split and an order of its own; a gradient counts as GRADIENT_COST runs. What it finds
 is then run on fresh seeds, on data that no method saw. Baselines are tuned by random
 search with successive halving. Learning starts from a flat schedule at a given rate,
-first tries other heights of it, then descends the held-out loss in the logarithms of
-the rates at eight points of the run.
+first tries other heights of it, with the usual optimizer and with schedule-free's
+averages, then descends the held-out loss in the logarithms of the rates at eight points
+of the run.
 """
 
 import argparse
@@ -46,15 +47,37 @@ class Task(NamedTuple):
     """What is trained.
 
     draw gives parameters, batches and held-out batches for a key; loss is of parameters
-    and a batch; test is of parameters alone.
+    and a batch; test is of parameters alone; plain makes the usual optimizer of a
+    schedule and bare the one that schedule-free averages.
     """
 
     steps: int
     draw: Callable[[Any], tuple[Any, Any, Any]]
     loss: Callable[[Any, Any], Any]
     test: Callable[[Any], Any]
-    inner: Callable[[Any], optax.GradientTransformation]
-    free: Callable[[Any], optax.GradientTransformation]
+    plain: Callable[[Any], optax.GradientTransformation]
+    bare: Callable[[Any], optax.GradientTransformation]
+
+
+class Inner(NamedTuple):
+    """An optimizer of a schedule, and what is evaluated in the end."""
+
+    make: Callable[[Any], optax.GradientTransformation]
+    final: Callable[[Any, Any], Any]
+
+
+def inners(task: Task) -> dict[str, Inner]:
+    def free(schedule):
+        return optax.contrib.schedule_free(task.bare(schedule), schedule, 0.9)
+
+    return {
+        "plain": Inner(task.plain, lambda params, state: params),
+        "averaged": Inner(free, averaged),
+    }
+
+
+def averaged(params, state):
+    return optax.contrib.schedule_free_eval_params(state, params)
 
 
 def main() -> None:
@@ -82,12 +105,12 @@ def compare(name: str, task: Task, meta_steps: int) -> dict[str, Any]:
     found: dict[str, tuple[Any, int, Any]] = {}
     for rate in START_RATES:
         before = trials.runs
-        schedule = learn(trials, rate, meta_steps)
+        schedule, inner = learn(trials, rate, meta_steps)
         curve = schedule(jnp.arange(task.steps))
         found[f"learned from {rate:g}"] = (
-            trials.rates(curve),
+            trials.rates(curve, inner),
             trials.runs - before,
-            np.asarray(schedule.log_rates).tolist(),
+            {"inner": inner, "log_rates": np.asarray(schedule.log_rates).tolist()},
         )
         _say(name, f"learned from {rate:g}", started)
     budget = max(runs for _, runs, _ in found.values())
@@ -98,7 +121,7 @@ def compare(name: str, task: Task, meta_steps: int) -> dict[str, Any]:
         _say(name, label, started)
     rows, tests = {}, {}
     # Of a stream of keys that neither learning nor tuning draws from.
-    keys = jax.random.split(jax.random.key(2**20), FRESH_SEEDS)
+    keys = jax.random.split(jax.random.key(2**21), FRESH_SEEDS)
     for label, (method, runs, chosen) in found.items():
         tests[label] = np.array([method(key)[1] for key in keys])
         rows[label] = {"runs": runs, "chosen": chosen, "test": tests[label].tolist()}
@@ -110,27 +133,32 @@ class Trials:
 
     def __init__(self, task: Task):
         self.task, self.runs = task, 0
-        self._at_rates = jax.jit(functools.partial(trained, task))
+        self._jitted = {
+            name: jax.jit(functools.partial(trained, task, inner))
+            for name, inner in inners(task).items()
+        }
 
-    def rates(self, curve: Any) -> Callable[[Any], tuple[float, float]]:
+    def rates(self, curve: Any, inner: str) -> Callable[[Any], tuple[float, float]]:
         """Return the method that trains at these rates."""
 
         def run(key: Any) -> tuple[float, float]:
             self.runs += 1
-            held_out, test = self._at_rates(curve, key)
+            held_out, test = self._jitted[inner](curve, key)
             return float(held_out), float(test)
 
         return run
 
 
-def trained(task: Task, curve: Any, key: Any) -> tuple[Any, Any]:
+def trained(task: Task, inner: Inner, curve: Any, key: Any) -> tuple[Any, Any]:
     """Return held-out and test loss after training at the curve's rates."""
+    return after(task, inner.make(lambda step: curve[step]), inner.final, key)
+
+
+def after(task: Task, optimizer: Any, final: Any, key: Any) -> tuple[Any, Any]:
+    """Return held-out and test loss after training with an optimizer."""
     params, batches, held_out = task.draw(key)
-    optimizer = task.inner(lambda step: curve[step])
-    return _after(task, optimizer, params, batches, held_out, lambda p, state: p)
 
-
-def _after(task, optimizer, params, batches, held_out, final) -> tuple[Any, Any]:
+    @jax.checkpoint
     def update(state, batch):
         params, memory = state
         gradient = jax.grad(task.loss)(params, batch)
@@ -143,27 +171,25 @@ def _after(task, optimizer, params, batches, held_out, final) -> tuple[Any, Any]
     return jnp.mean(losses), task.test(params)
 
 
-def learn(trials: Trials, rate: float, meta_steps: int) -> anneal.PiecewiseLR:
-    """Learn a schedule, from a flat one at the rate given."""
+def learn(trials: Trials, rate: float, meta_steps: int) -> tuple[Any, str]:
+    """Learn a schedule, from a flat one at the rate given, and for which inner."""
     task, seeds, judges = trials.task, 8, 16
-    start = anneal.PiecewiseLR.constant(rate, steps=task.steps)
+    flat = anneal.PiecewiseLR.constant(rate, steps=task.steps)
     # A gradient from beyond a rate that diverges is noise: find a height that trains.
-    heights = [rate * 10 ** (k / 2) for k in range(-6, 5)]
     probes = jax.random.split(jax.random.key(1), 4)
-    losses = []
-    for height in heights:
-        method = trials.rates(jnp.full(task.steps, height))
-        losses.append(np.nan_to_num(np.mean([method(k)[0] for k in probes]), nan=1e9))
+    losses = {}
+    for name in inners(task):
+        for height in [rate * 10 ** (k / 2) for k in range(-6, 5)]:
+            method = trials.rates(jnp.full(task.steps, height), name)
+            found = [method(k)[0] for k in probes]
+            losses[name, height] = np.nan_to_num(np.mean(found), nan=1e9)
+    chosen, height = min(losses, key=lambda x: losses[x])
     # Half the best height: below the edge the loss is smooth.
-    start = start.scaled(
-        steps=task.steps, initial_lr=0.5 * heights[int(np.argmin(losses))]
-    )
+    start = flat.scaled(steps=task.steps, initial_lr=0.5 * height)
+    inner = inners(task)[chosen]
 
     def one(schedule, key):
-        params, batches, held_out = task.draw(key)
-        return anneal.unrolled_loss(
-            task.loss, params, batches, held_out, schedule, inner=task.inner
-        )
+        return after(task, inner.make(schedule), inner.final, key)[0]
 
     def estimate(schedule, key):
         # One run after the other: the states of one are the memory of all.
@@ -172,9 +198,8 @@ def learn(trials: Trials, rate: float, meta_steps: int) -> anneal.PiecewiseLR:
             lambda k: jax.value_and_grad(one)(schedule, k), keys
         )
         # A run that nearly diverged would drown the others.
-        clipped = slopes.log_rates / jnp.maximum(
-            1, jnp.linalg.norm(slopes.log_rates, axis=-1, keepdims=True) / 0.3
-        )
+        norms = jnp.linalg.norm(slopes.log_rates, axis=-1, keepdims=True)
+        clipped = slopes.log_rates / jnp.maximum(1, norms / 0.3)
         slope = anneal.PiecewiseLR(jnp.mean(clipped, 0), start.steps)
         return anneal.Estimate(jnp.mean(losses), slope)
 
@@ -182,20 +207,19 @@ def learn(trials: Trials, rate: float, meta_steps: int) -> anneal.PiecewiseLR:
         keys = jax.random.split(jax.random.key(3), judges)
         return jnp.mean(jax.lax.map(functools.partial(one, schedule), keys))
 
-    rates = optax.cosine_decay_schedule(0.2, meta_steps)
     learned = anneal.learn(
         estimate,
         validate,
         start,
         key=jax.random.key(2),
         meta_steps=meta_steps,
-        optimizer=optax.adam(rates),
+        optimizer=optax.adam(optax.cosine_decay_schedule(0.2, meta_steps)),
         validate_every=4,
         patience=meta_steps,
     )
     validations = len(learned.history.validation_loss)
     trials.runs += meta_steps * seeds * GRADIENT_COST + validations * judges
-    return learned.schedule
+    return learned.schedule, chosen
 
 
 def baselines(task: Task, trials: Trials) -> dict[str, tuple[Any, Any]]:
@@ -204,7 +228,7 @@ def baselines(task: Task, trials: Trials) -> dict[str, tuple[Any, Any]]:
 
     def shaped(shape):
         def make(**numbers):
-            return trials.rates(shape(**numbers)(jnp.arange(steps)))
+            return trials.rates(shape(**numbers)(jnp.arange(steps)), "plain")
 
         return make
 
@@ -230,9 +254,7 @@ def baselines(task: Task, trials: Trials) -> dict[str, tuple[Any, Any]]:
     def other(optimizer, final):
         @jax.jit
         def run(numbers, key):
-            made = optimizer(**numbers)
-            drawn = task.draw(key)
-            return _after(task, made, *drawn, functools.partial(final, made))
+            return after(task, optimizer(**numbers), final, key)
 
         def make(**numbers):
             def method(key):
@@ -245,10 +267,7 @@ def baselines(task: Task, trials: Trials) -> dict[str, tuple[Any, Any]]:
 
     def free(rate, warmup, b1):
         ramp = lambda t: rate * jnp.minimum(1, (t + 1) / (warmup * steps))  # noqa: E731
-        return optax.contrib.schedule_free(task.free(ramp), ramp, b1)
-
-    def averaged(made, params, state):
-        return optax.contrib.schedule_free_eval_params(state, params)
+        return optax.contrib.schedule_free(task.bare(ramp), ramp, b1)
 
     def prodigy(factor, decay):
         return optax.contrib.prodigy(
@@ -271,7 +290,7 @@ def baselines(task: Task, trials: Trials) -> dict[str, tuple[Any, Any]]:
             {"rate": rate, "warmup": warmup, "b1": (0.8, 0.98, "linear")},
         ),
         PRODIGY: (
-            other(prodigy, lambda made, params, state: params),
+            other(prodigy, lambda params, state: params),
             {"factor": (0.05, 5.0, "log"), "decay": (1e-5, 1e-1, "log")},
         ),
     }
@@ -429,7 +448,7 @@ def characters() -> Task:
         return loss(params, jnp.asarray(at))
 
     adamw = functools.partial(optax.adamw, eps_root=1e-8)
-    free = functools.partial(optax.adamw, b1=0.0)
+    free = functools.partial(optax.adamw, b1=0.0, eps_root=1e-8)
     return Task(steps, draw, loss, test, adamw, free)
 
 
@@ -512,7 +531,7 @@ def adapters() -> Task:
         return loss(params, jnp.asarray(at))
 
     adamw = functools.partial(optax.adamw, eps_root=1e-8)
-    free = functools.partial(optax.adamw, b1=0.0)
+    free = functools.partial(optax.adamw, b1=0.0, eps_root=1e-8)
     return Task(steps, draw, loss, test, adamw, free)
 
 

@@ -90,7 +90,7 @@ def search(
 ) -> Found:
     r"""Minimise a costly function of mixed numbers by annealing.
 
-    A fifth of the trials are drawn from the space, and the best of them is the first
+    An eighth of the trials are drawn from the space, and the best of them is the first
     state. From then on a trial is a step of a chain: numbers move by a heavy-tailed
     draw of a width that shrinks with $\sqrt{T}$ on their interval, reflected at its
     ends; choices are drawn anew now and then. Values are compared in units of half the
@@ -108,7 +108,7 @@ def search(
         key: a JAX key.
         trials: how often the objective is called, at least 1.
         schedule: temperature and acceptance by the share of the chain that is done, in
-            100 steps; None: from 1 to 0.01.
+            100 steps; None: from 0.1 to 0.001.
         known: trials of an earlier search of the same key, to go on with; they count.
         report: called with every trial, to show or to save it.
 
@@ -123,9 +123,10 @@ def search(
     """
     count("trials", trials)
     _check(space)
-    schedule = exponential(1.0, math.log(100) / 100) if schedule is None else schedule
+    schedule = exponential(0.1, math.log(100) / 100) if schedule is None else schedule
     draws = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    names, warm = sorted(space), max(1, trials // 5)
+    hottest = float(schedule.temperature(0.0, 0))
+    names, warm = sorted(space), max(1, trials // 8)
     done: list[Trial] = []
     tried: set[tuple[Any, ...]] = set()
     here: np.ndarray = draws.uniform(size=len(names))
@@ -133,12 +134,13 @@ def search(
     for i in range(trials):
         share = max(0.0, (i - warm) / max(1, trials - warm))
         temperature = float(schedule.temperature(100 * share, 0))
+        width = 0.4 * math.sqrt(temperature / hottest)
         for attempt in range(200):
             # Where all that is near was tried, the rest of the space is looked at.
             if i < warm or attempt > 50:
                 point = draws.uniform(size=len(names))
             else:
-                point = _moved(draws, here, names, space, 0.3 * math.sqrt(temperature))
+                point = _moved(draws, here, names, space, width)
             params = {n: _value(space[n], u) for n, u in zip(names, point, strict=True)}
             mark = tuple(map(repr, params.values()))
             if mark not in tried:
