@@ -52,6 +52,7 @@ class Task(NamedTuple):
     """
 
     steps: int
+    meta_steps: int
     draw: Callable[[Any], tuple[Any, Any, Any]]
     loss: Callable[[Any, Any], Any]
     test: Callable[[Any], Any]
@@ -93,19 +94,19 @@ def main() -> None:
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
     }
     for name in tasks if args.task == "all" else [args.task]:
-        result[name] = compare(name, tasks[name](), 4 if args.quick else 24)
+        result[name] = compare(name, tasks[name](), args.quick)
     if args.json:
         args.json.write_text(json.dumps(result, indent=2) + "\n")
 
 
-def compare(name: str, task: Task, meta_steps: int) -> dict[str, Any]:
+def compare(name: str, task: Task, quick: bool) -> dict[str, Any]:
     """Tune and learn, then run everything on fresh seeds."""
     started = time.process_time()
     trials = Trials(task)
     found: dict[str, tuple[Any, int, Any]] = {}
     for rate in START_RATES:
         before = trials.runs
-        schedule, inner = learn(trials, rate, meta_steps)
+        schedule, inner = learn(trials, rate, 4 if quick else task.meta_steps)
         curve = schedule(jnp.arange(task.steps))
         found[f"learned from {rate:g}"] = (
             trials.rates(curve, inner),
@@ -366,7 +367,7 @@ def digits() -> Task:
     order = np.random.default_rng(0).permutation(len(pixels))
     pixels = jnp.asarray(pixels[order] / 16, jnp.float32)
     labels = jnp.asarray(labels[order])
-    steps, rows, pool = 400, 64, 1437
+    steps, rows, pool = 300, 64, 1437
     mix = optax.softmax_cross_entropy_with_integer_labels
 
     def draw(key):
@@ -398,7 +399,7 @@ def digits() -> Task:
         return jnp.mean(mix(logits(params, pixels[pool:]), labels[pool:]))
 
     momentum = functools.partial(optax.sgd, momentum=0.9)
-    return Task(steps, draw, loss, test, momentum, optax.sgd)
+    return Task(steps, 24, draw, loss, test, momentum, optax.sgd)
 
 
 def plays(kind: str) -> bytes:
@@ -416,7 +417,7 @@ def characters() -> Task:
     known, codes = np.unique(text, return_inverse=True)
     codes = jnp.asarray(codes.astype(np.int32))
     size, context, width, hidden = len(known), 8, 16, 96
-    steps, rows = 200, 64
+    steps, rows = 150, 32
     last = int(0.8 * len(codes))
     mix = optax.softmax_cross_entropy_with_integer_labels
 
@@ -449,14 +450,14 @@ def characters() -> Task:
 
     adamw = functools.partial(optax.adamw, eps_root=1e-8)
     free = functools.partial(optax.adamw, b1=0.0, eps_root=1e-8)
-    return Task(steps, draw, loss, test, adamw, free)
+    return Task(steps, 16, draw, loss, test, adamw, free)
 
 
 def adapters() -> Task:
     comedies = jnp.asarray(np.frombuffer(plays("comedies"), np.uint8), jnp.int32)
     tragedies = np.frombuffer(plays("tragedies").upper(), np.uint8)
     tragedies = jnp.asarray(tragedies, jnp.int32)
-    last, length = int(0.8 * len(tragedies)), 32
+    last, length = int(0.8 * len(tragedies)), 16
     config = models.DecoderConfig(
         model_type="llama",
         vocab_size=128,
@@ -504,7 +505,7 @@ def adapters() -> Task:
     chosen = lora.LoRAConfig(r=4, lora_dropout=0.0, target_modules="all-linear")
     model = lora.attach(base, chosen, key=jax.random.key(8))
     graphdef, trainable, frozen = nnx.split(model, nnx.LoRAParam, ...)
-    steps, rows = 100, 8
+    steps, rows = 60, 8
 
     def draw(key):
         batch, val, *fresh = jax.random.split(key, 2 + len(jax.tree.leaves(trainable)))
@@ -532,7 +533,7 @@ def adapters() -> Task:
 
     adamw = functools.partial(optax.adamw, eps_root=1e-8)
     free = functools.partial(optax.adamw, b1=0.0, eps_root=1e-8)
-    return Task(steps, draw, loss, test, adamw, free)
+    return Task(steps, 8, draw, loss, test, adamw, free)
 
 
 def _say(task: str, label: str, started: float) -> None:
