@@ -10,9 +10,9 @@ Every method has the same number of inner runs to find its schedule, each with a
 a split and an order of its own; a gradient counts as GRADIENT_COST runs. What it finds
 is then run on fresh seeds, on data that no method saw. Baselines are tuned by random
 search with successive halving. Learning starts from a flat schedule at a given rate,
-first tries other heights of it, with the usual optimizer and with schedule-free's
-averages, then descends the held-out loss in the logarithms of the rates at eight points
-of the run.
+first tries other heights of it, flat and falling, with the usual optimizer and with
+schedule-free's averages, then descends the held-out loss in the logarithms of the rates
+at eight points of the run.
 """
 
 import argparse
@@ -111,7 +111,10 @@ def compare(name: str, task: Task, quick: bool) -> dict[str, Any]:
         found[f"learned from {rate:g}"] = (
             trials.rates(curve, inner),
             trials.runs - before,
-            {"inner": inner, "log_rates": np.asarray(schedule.log_rates).tolist()},
+            {
+                "inner": inner,
+                "log_rates": np.asarray(schedule.free["log_rates"]).tolist(),
+            },
         )
         _say(name, f"learned from {rate:g}", started)
     budget = max(runs for _, runs, _ in found.values())
@@ -122,7 +125,7 @@ def compare(name: str, task: Task, quick: bool) -> dict[str, Any]:
         _say(name, label, started)
     rows, tests = {}, {}
     # Of a stream of keys that neither learning nor tuning draws from.
-    keys = jax.random.split(jax.random.key(2**21), FRESH_SEEDS)
+    keys = jax.random.split(jax.random.key(2**22), FRESH_SEEDS)
     for label, (method, runs, chosen) in found.items():
         tests[label] = np.array([method(key)[1] for key in keys])
         rows[label] = {"runs": runs, "chosen": chosen, "test": tests[label].tolist()}
@@ -174,19 +177,24 @@ def after(task: Task, optimizer: Any, final: Any, key: Any) -> tuple[Any, Any]:
 
 def learn(trials: Trials, rate: float, meta_steps: int) -> tuple[Any, str]:
     """Learn a schedule, from a flat one at the rate given, and for which inner."""
-    task, seeds, judges = trials.task, 8, 16
+    task, seeds, judges = trials.task, 4, 16
     flat = anneal.PiecewiseLR.constant(rate, steps=task.steps)
-    # A gradient from beyond a rate that diverges is noise: find a height that trains.
+    logs = flat.free["log_rates"]
+    # A gradient from beyond a rate that diverges is noise: find a height that trains,
+    # of the flat curve and of one that warms up and falls to a thirtieth.
+    bend = jnp.log(jnp.array([0.3, 1, 1, 1, 0.7, 0.4, 0.15, 0.03]))
+    shapes = [flat, anneal.PiecewiseLR({"log_rates": logs + bend}, flat.steps)]
     probes = jax.random.split(jax.random.key(1), 4)
     losses = {}
     for name in inners(task):
-        for height in [rate * 10 ** (k / 2) for k in range(-6, 5)]:
-            method = trials.rates(jnp.full(task.steps, height), name)
-            found = [method(k)[0] for k in probes]
-            losses[name, height] = np.nan_to_num(np.mean(found), nan=1e9)
-    chosen, height = min(losses, key=lambda x: losses[x])
-    # Half the best height: below the edge the loss is smooth.
-    start = flat.scaled(steps=task.steps, initial_lr=0.5 * height)
+        for i, shape in enumerate(shapes):
+            for height in [rate * 10 ** (k / 2) for k in range(-6, 5)]:
+                curve = shape.at_peak(height)(jnp.arange(task.steps))
+                found = [trials.rates(curve, name)(k)[0] for k in probes]
+                losses[name, i, height] = np.nan_to_num(np.mean(found), nan=1e9)
+    chosen, i, height = min(losses, key=lambda x: losses[x])
+    # Below the edge the loss is smooth.
+    start = shapes[i].at_peak(0.7 * height)
     inner = inners(task)[chosen]
 
     def one(schedule, key):
@@ -199,9 +207,9 @@ def learn(trials: Trials, rate: float, meta_steps: int) -> tuple[Any, str]:
             lambda k: jax.value_and_grad(one)(schedule, k), keys
         )
         # A run that nearly diverged would drown the others.
-        norms = jnp.linalg.norm(slopes.log_rates, axis=-1, keepdims=True)
-        clipped = slopes.log_rates / jnp.maximum(1, norms / 0.3)
-        slope = anneal.PiecewiseLR(jnp.mean(clipped, 0), start.steps)
+        norms = jax.vmap(optax.tree.norm)(slopes)
+        share = 1 / jnp.maximum(1, norms / 0.3) / seeds
+        slope = jax.tree.map(lambda x: share @ x, slopes)
         return anneal.Estimate(jnp.mean(losses), slope)
 
     def validate(schedule):
@@ -399,7 +407,7 @@ def digits() -> Task:
         return jnp.mean(mix(logits(params, pixels[pool:]), labels[pool:]))
 
     momentum = functools.partial(optax.sgd, momentum=0.9)
-    return Task(steps, 24, draw, loss, test, momentum, optax.sgd)
+    return Task(steps, 32, draw, loss, test, momentum, optax.sgd)
 
 
 def plays(kind: str) -> bytes:
@@ -450,7 +458,7 @@ def characters() -> Task:
 
     adamw = functools.partial(optax.adamw, eps_root=1e-8)
     free = functools.partial(optax.adamw, b1=0.0, eps_root=1e-8)
-    return Task(steps, 16, draw, loss, test, adamw, free)
+    return Task(steps, 28, draw, loss, test, adamw, free)
 
 
 def adapters() -> Task:
@@ -533,7 +541,7 @@ def adapters() -> Task:
 
     adamw = functools.partial(optax.adamw, eps_root=1e-8)
     free = functools.partial(optax.adamw, b1=0.0, eps_root=1e-8)
-    return Task(steps, 8, draw, loss, test, adamw, free)
+    return Task(steps, 16, draw, loss, test, adamw, free)
 
 
 def _say(task: str, label: str, started: float) -> None:
