@@ -95,6 +95,8 @@ def main() -> None:
     }
     for name in tasks if args.task == "all" else [args.task]:
         result[name] = compare(name, tasks[name](), args.quick)
+    if "lora" in result:
+        result["transfer"] = transfer(result["lora"]["rows"])
     if args.json:
         args.json.write_text(json.dumps(result, indent=2) + "\n")
 
@@ -244,11 +246,6 @@ def baselines(task: Task, trials: Trials) -> dict[str, tuple[Any, Any]]:
     def constant(rate):
         return lambda t: jnp.full(t.shape, rate)
 
-    def cosine(rate, warmup, end):
-        return optax.warmup_cosine_decay_schedule(
-            0.0, rate, max(1, round(warmup * steps)), steps, rate * end
-        )
-
     def stable(rate, warmup, decay):
         up, down = max(1, round(warmup * steps)), max(1, round(decay * steps))
         return optax.join_schedules(
@@ -287,7 +284,7 @@ def baselines(task: Task, trials: Trials) -> dict[str, tuple[Any, Any]]:
     return {
         CONSTANT: (shaped(constant), {"rate": rate}),
         COSINE: (
-            shaped(cosine),
+            shaped(functools.partial(cosine, steps)),
             {"rate": rate, "warmup": warmup, "end": (1e-3, 0.3, "log")},
         ),
         WSD: (
@@ -303,6 +300,12 @@ def baselines(task: Task, trials: Trials) -> dict[str, tuple[Any, Any]]:
             {"factor": (0.05, 5.0, "log"), "decay": (1e-5, 1e-1, "log")},
         ),
     }
+
+
+def cosine(steps: int, rate: float, warmup: float, end: float) -> optax.Schedule:
+    return optax.warmup_cosine_decay_schedule(
+        0.0, rate, max(1, round(warmup * steps)), steps, rate * end
+    )
 
 
 def tune(trials: Trials, make: Any, ranges: Any, budget: int) -> tuple[Any, Any]:
@@ -461,11 +464,33 @@ def characters() -> Task:
     return Task(steps, 28, draw, loss, test, adamw, free)
 
 
-def adapters() -> Task:
+def transfer(found: dict[str, Any]) -> dict[str, Any]:
+    """Run what was found for one specialist on another that nothing was fitted to."""
+    other = Trials(adapters("histories", bytes.swapcase))
+    default = optax.warmup_cosine_decay_schedule(0.0, 2e-4, 6, other.task.steps)
+    methods = {"cosine at 2e-4, untuned": ("plain", default)}
+    chosen = found["learned from 0.001"]["chosen"]
+    logs = jnp.asarray(chosen["log_rates"])
+    learned = anneal.PiecewiseLR({"log_rates": logs}, float(other.task.steps))
+    methods["learned on the first specialist"] = (chosen["inner"], learned)
+    numbers = found[COSINE]["chosen"]
+    methods["cosine tuned on the first specialist"] = (
+        "plain",
+        cosine(other.task.steps, **numbers),
+    )
+    keys = jax.random.split(jax.random.key(2**23), FRESH_SEEDS)
+    tests, labels = {}, {}
+    for label, (inner, schedule) in methods.items():
+        method = other.rates(schedule(jnp.arange(other.task.steps)), inner)
+        tests[label] = np.array([method(key)[1] for key in keys])
+        labels[label] = (method, 0, None)
+    return summarise("another specialist", tests, labels)
+
+
+def adapters(kind: str = "tragedies", change: Any = bytes.upper) -> Task:
     comedies = jnp.asarray(np.frombuffer(plays("comedies"), np.uint8), jnp.int32)
-    tragedies = np.frombuffer(plays("tragedies").upper(), np.uint8)
-    tragedies = jnp.asarray(tragedies, jnp.int32)
-    last, length = int(0.8 * len(tragedies)), 16
+    text = jnp.asarray(np.frombuffer(change(plays(kind)), np.uint8), jnp.int32)
+    last, length = int(0.8 * len(text)), 16
     config = models.DecoderConfig(
         model_type="llama",
         vocab_size=128,
@@ -478,11 +503,11 @@ def adapters() -> Task:
         tie_word_embeddings=False,
     )
 
-    def batch_of(text, at):
+    def batch_of(codes, at):
         places = jnp.arange(length)
         return {
-            "tokens": text[at[:, None] + places],
-            "targets": text[at[:, None] + places + 1],
+            "tokens": codes[at[:, None] + places],
+            "targets": codes[at[:, None] + places + 1],
             "loss_mask": jnp.ones((len(at), length)),
             "segment_ids": jnp.ones((len(at), length), jnp.int32),
             "positions": jnp.broadcast_to(places, (len(at), length)),
@@ -532,9 +557,9 @@ def adapters() -> Task:
 
     def loss(params, at):
         model = nnx.merge(graphdef, params, frozen)
-        return nll(model, batch_of(tragedies, at))
+        return nll(model, batch_of(text, at))
 
-    at = np.random.default_rng(5).integers(last, len(tragedies) - length, 256)
+    at = np.random.default_rng(5).integers(last, len(text) - length, 256)
 
     def test(params):
         return loss(params, jnp.asarray(at))

@@ -13,6 +13,12 @@ from ._chain import anneal_problem as anneal_problem
 from ._epistemic import Dissent as Dissent
 from ._epistemic import EpistemicSchedule as EpistemicSchedule
 from ._es import es as es
+from ._hyper_search import Choice as Choice
+from ._hyper_search import Found as Found
+from ._hyper_search import Integer as Integer
+from ._hyper_search import Trial as Trial
+from ._hyper_search import Uniform as Uniform
+from ._hyper_search import search as search
 from ._learnable import LearnableSchedule as LearnableSchedule
 from ._learnable_curriculum import LearnableCurriculum as LearnableCurriculum
 from ._learnable_distillation import Distillation as Distillation
@@ -52,12 +58,6 @@ from ._schedules import exponential as exponential
 from ._schedules import linear as linear
 from ._schedules import logarithmic as logarithmic
 from ._score_function import score_function as score_function
-from ._search import Choice as Choice
-from ._search import Found as Found
-from ._search import Integer as Integer
-from ._search import Trial as Trial
-from ._search import Uniform as Uniform
-from ._search import search as search
 from ._self_learn import AnnealConfig as AnnealConfig
 from ._self_learn import SelfLearned as SelfLearned
 from ._self_learn import self_learn_anneal as self_learn_anneal
