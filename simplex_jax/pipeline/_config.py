@@ -349,7 +349,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _built(
-    kind: type, values: Mapping[str, Any], name: str, default: Any = None
+    kind: type, values: Mapping[Any, Any], name: str, default: Any = None
 ) -> Any:
     """Return a dataclass of checked values, the others as in ``default``."""
     known = [field.name for field in dataclasses.fields(kind)]
@@ -369,7 +369,7 @@ def _built(
         raise ValueError(f"{name}.{error}") from error
 
 
-def _merged(older: Mapping[str, Any], newer: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(older: Mapping[Any, Any], newer: Mapping[Any, Any]) -> dict[Any, Any]:
     both = dict(older)
     for key, value in newer.items():
         known = both.get(key)
@@ -410,6 +410,8 @@ def _coerced(owner: type, key: str, value: Any, name: str) -> Any:
         made = isinstance(kind, type) and dataclasses.is_dataclass(kind)
         if made and isinstance(value, Mapping):
             return _built(kind, value, name)
+    if tuple in wanted and isinstance(value, list):
+        value = tuple(value)
     if float in wanted and isinstance(value, str):
         # YAML reads 2e-4 as a text.
         with contextlib.suppress(ValueError):

@@ -289,7 +289,7 @@ def test_a_section_that_is_a_value_is_refused():
     assert refusal(TASK, {"training": 5}) == "training is 5; it is a section, with keys"
     assert refusal(TASK, {"lora": ["r"]}).startswith("lora is ['r']; it is a section")
     assert refusal({"specialist": 5}) == "specialist is 5; give str or nothing"
-    assert refusal(TASK, {"base": None}) == "base is None; give str"
+    assert refusal(TASK, {"base": 5}) == "base is 5; give str or nothing"
 
 
 def test_there_is_one_source_of_data():

@@ -213,6 +213,7 @@ def test_the_file_is_proven_in_llama_cpp(folder, tmp_path):
     assert manifest["parity"]["llama_cpp"]["differing_token_ids"] == 0
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_weights(finished, folder, tmp_path):
     seen = []
     listener = pipeline.Listener(
