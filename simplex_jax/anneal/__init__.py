@@ -8,6 +8,8 @@ from ._chain import Status as Status
 from ._chain import Trace as Trace
 from ._chain import anneal as anneal
 from ._chain import anneal_problem as anneal_problem
+from ._epistemic import Dissent as Dissent
+from ._epistemic import EpistemicSchedule as EpistemicSchedule
 from ._es import es as es
 from ._learnable import LearnableSchedule as LearnableSchedule
 from ._learnable_lr import LearnableLR as LearnableLR
@@ -18,11 +20,13 @@ from ._meta import History as History
 from ._meta import Learned as Learned
 from ._meta import learn as learn
 from ._meta import learn_schedule as learn_schedule
+from ._monitors import Monitors as Monitors
 from ._objective import MetaLoss as MetaLoss
 from ._objective import decided_process as decided_process
 from ._objective import relaxed_process as relaxed_process
 from ._pathwise import pathwise as pathwise
 from ._pes import pes as pes
+from ._piecewise_lr import PiecewiseLR as PiecewiseLR
 from ._problem import Problem as Problem
 from ._process import Emission as Emission
 from ._process import Estimate as Estimate
@@ -37,6 +41,12 @@ from ._schedules import exponential as exponential
 from ._schedules import linear as linear
 from ._schedules import logarithmic as logarithmic
 from ._score_function import score_function as score_function
+from ._search import Choice as Choice
+from ._search import Found as Found
+from ._search import Integer as Integer
+from ._search import Trial as Trial
+from ._search import Uniform as Uniform
+from ._search import search as search
 from ._self_learn import AnnealConfig as AnnealConfig
 from ._self_learn import SelfLearned as SelfLearned
 from ._self_learn import self_learn_anneal as self_learn_anneal

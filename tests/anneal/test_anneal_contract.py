@@ -19,6 +19,7 @@ MAKES_SCHEDULES = {
     "logarithmic": "logarithmic",
     "cosine": "cosine",
     "LearnableSchedule": "learnable",
+    "EpistemicSchedule": "epistemic",
 }
 ESTIMATORS = {"pathwise", "score_function", "es", "pes"}
 FUNCTIONS = {
@@ -34,6 +35,7 @@ FUNCTIONS = {
     "metropolis",
     "relaxed_process",
     "save",
+    "search",
     "self_learn_anneal",
     "temper",
     "tempering_process",
@@ -43,15 +45,21 @@ FUNCTIONS = {
 TYPES = {
     "AcceptanceRule",
     "AnnealConfig",
+    "Choice",
+    "Dissent",
     "Emission",
     "Estimate",
     "FixedSchedule",
+    "Found",
     "History",
+    "Integer",
     "Ladder",
     "Learned",
     "LearnedRate",
     "LearnableLR",
     "MetaLoss",
+    "Monitors",
+    "PiecewiseLR",
     "Problem",
     "Process",
     "Result",
@@ -60,6 +68,8 @@ TYPES = {
     "Status",
     "Tempered",
     "Trace",
+    "Trial",
+    "Uniform",
 }
 PUBLIC = FUNCTIONS | TYPES | MAKES_SCHEDULES.keys()
 
