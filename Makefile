@@ -69,6 +69,7 @@ bench: $(VENV)/.installed
 	$(PY) benchmarks/quantize.py
 	$(PY) benchmarks/gguf_codecs.py
 	$(PY) benchmarks/imatrix.py
+	$(PY) benchmarks/governed_step.py
 
 clean:
 	rm -rf $(VENV) $(NEW) build dist

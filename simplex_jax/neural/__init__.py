@@ -8,11 +8,16 @@ from . import logic as logic
 from ._circuit import LogicCircuit as LogicCircuit
 from ._controller import ControllerState as ControllerState
 from ._controller import TemperatureController as TemperatureController
+from ._delta import DeltaMemory as DeltaMemory
+from ._delta import delta_rule as delta_rule
+from ._forget import Forget as Forget
 from ._gate import DualGate as DualGate
 from ._gate import threshold_gate as threshold_gate
 from ._gumbel import gumbel_sigmoid as gumbel_sigmoid
 from ._gumbel import gumbel_softmax as gumbel_softmax
 from ._mode import Mode as Mode
+from ._policy import Policy as Policy
+from ._policy import Veto as Veto
 from ._program import Program as Program
 from ._router import Router as Router
 from ._router import Routing as Routing
