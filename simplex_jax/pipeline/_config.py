@@ -366,7 +366,9 @@ def _built(
     try:
         return kind(**kept | changes)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{name}.{error}") from error
+        # Some name their own section themselves.
+        text = str(error).removeprefix(f"{name.rpartition('.')[2]}.")
+        raise ValueError(f"{name}.{text}") from error
 
 
 def _merged(older: Mapping[Any, Any], newer: Mapping[Any, Any]) -> dict[Any, Any]:

@@ -127,7 +127,11 @@ class _Run:
         fitted = self.timed("training", lambda: self.fit(student, material))
         trained = self.keep_weights(fitted.model, tokenizer)
         self.examine("after", trained, tokenizer, material)
-        exported = self.publish(trained, tokenizer, material)
+        exported = []
+        if trained.config.governance is None:
+            exported = self.publish(trained, tokenizer, material)
+        else:
+            self.listener.say("no GGUF file: llama.cpp has no governance heads")
         manifest["samples"] = material.samples(manifest.pop("answers"))
         manifest["files"] = {
             file.relative_to(self.out).as_posix(): {

@@ -214,6 +214,28 @@ def test_the_file_is_proven_in_llama_cpp(folder, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_governed_model_ends_as_a_folder_and_has_no_gguf_file(folder, tmp_path):
+    governed = {"model": {"governance": {"memory": "both", "policy_rank": 3}}}
+    said, out = [], tmp_path / "run"
+    listener = pipeline.Listener(say=said.append)
+    manifest = pipeline.run(texts(folder, governed), out, listener)
+    assert manifest["status"] == "finished"
+    assert any("no GGUF file" in line for line in said)
+    assert not list(out.glob("*.gguf"))
+    assert "verification" not in manifest
+    model, _ = models.load(out / "model")
+    assert model.config.governance is not None
+    assert model.config.governance.policy_rank == 3
+    assert pipeline.evaluate(out) == manifest["evaluation"]["after"]
+    # It is the same model untrained, and another one trained.
+    assert (
+        manifest["evaluation"]["after"]["nll"] < manifest["evaluation"]["before"]["nll"]
+    )
+    with pytest.raises(ValueError, match="governance"):
+        pipeline.export(out, tmp_path / "x.gguf", "f32")
+
+
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_weights(finished, folder, tmp_path):
     seen = []
     listener = pipeline.Listener(
@@ -279,6 +301,12 @@ def test_a_base_can_be_trained_on_text_with_adapters_or_in_full():
         ({"model": {"num_attention_heads": 3}}, "model.hidden_size (32)"),
         ({"model": {"rope_scaling": {"factr": 2.0}}}, "model.rope_scaling.factr"),
         ({"model": {"rope_scaling": {}}}, "model.rope_scaling."),
+        (
+            {"model": {"governance": {"memory": "all"}}},
+            "model.governance.memory must be one of none, forget, delta, both",
+        ),
+        ({"model": {"governance": {"policies": True}}}, "model.governance.policy"),
+        ({"model": {"governance": True}}, "model.governance is True"),
         ({"task": "ml"}, "task is 'ml'; give nothing or 'lm'"),
     ],
 )
