@@ -12,8 +12,16 @@ from ._gate import DualGate as DualGate
 from ._gate import threshold_gate as threshold_gate
 from ._gumbel import gumbel_sigmoid as gumbel_sigmoid
 from ._gumbel import gumbel_softmax as gumbel_softmax
+from ._learn import Accuracy as Accuracy
+from ._learn import Learned as Learned
+from ._learn import Record as Record
+from ._learn import circuit_accuracy as circuit_accuracy
+from ._learn import learn_circuit as learn_circuit
 from ._mode import Mode as Mode
 from ._program import Program as Program
+from ._readout import Bits as Bits
+from ._readout import GroupSum as GroupSum
+from ._readout import Readout as Readout
 from ._router import Router as Router
 from ._router import Routing as Routing
 from ._straight_through import straight_through as straight_through
