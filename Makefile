@@ -71,6 +71,7 @@ bench: $(VENV)/.installed
 	$(PY) benchmarks/imatrix.py
 	$(PY) benchmarks/anneal.py --json runs/anneal.json --plot runs/anneal.png
 	$(PY) benchmarks/anneal_speed.py
+	$(PY) benchmarks/governed_step.py
 
 clean:
 	rm -rf $(VENV) $(NEW) build dist
