@@ -9,6 +9,7 @@ from ._learnable_curriculum import LearnableCurriculum
 from ._learnable_distillation import Distillation, LearnableDistillation
 from ._learnable_lr import LearnableLR
 from ._learnable_ramps import LearnableBits, LearnableSparsity
+from ._piecewise_lr import PiecewiseLR
 
 
 class ScheduleValues(NamedTuple):
@@ -50,7 +51,7 @@ class LearnedSchedules:
     Differentiable: as its parts. Source: Simplex's LearnedSchedules.
     """
 
-    lr: LearnableLR | None = None
+    lr: LearnableLR | PiecewiseLR | None = None
     distillation: LearnableDistillation | None = None
     sparsity: LearnableSparsity | None = None
     bits: LearnableBits | None = None

@@ -13,20 +13,23 @@ from .._files import replacing
 from ._acceptance import barker, metropolis
 from ._bundle import LearnedSchedules
 from ._checks import known, number
+from ._epistemic import Dissent, EpistemicSchedule
 from ._learnable import LearnableSchedule
 from ._learnable_curriculum import LearnableCurriculum
 from ._learnable_distillation import LearnableDistillation
 from ._learnable_lr import LearnableLR
 from ._learnable_ramps import LearnableBits, LearnableSparsity
+from ._piecewise_lr import PiecewiseLR
 from ._schedules import CURVES, FixedSchedule
 
 VERSION = 1
 _FORMAT = "simplex_jax.anneal.schedule"
 _RULES = {"barker": barker, "metropolis": metropolis}
-# What a training run has, by the bundle's name for it: a default, whose class, numbers
-# and plain fields are those of every schedule of the kind.
+# What a training run has, by its kind: a default, whose class, numbers and plain fields
+# are those of every schedule of the kind.
 _TRAINING = {
     "lr": LearnableLR.default(),
+    "piecewise_lr": PiecewiseLR.constant(1.0, steps=1),
     "distillation": LearnableDistillation.default(),
     "sparsity": LearnableSparsity.default(),
     "bits": LearnableBits.default(),
@@ -39,9 +42,9 @@ def save(schedule: Any, path: str | os.PathLike[str]) -> None:
     """Write a schedule as JSON, whole or not at all.
 
     Args:
-        schedule: a ``LearnableSchedule``, what ``exponential``, ``linear``,
-            ``logarithmic`` and ``cosine`` return, one of a training run, such as a
-            ``LearnableLR``, or ``LearnedSchedules``.
+        schedule: a ``LearnableSchedule`` or ``EpistemicSchedule``, what
+            ``exponential``, ``linear``, ``logarithmic`` and ``cosine`` return, one of a
+            training run, such as a ``LearnableLR``, or ``LearnedSchedules``.
         path: the file to create or replace.
 
     Raises:
@@ -101,13 +104,15 @@ def _described(schedule: Any) -> dict[str, Any]:
     if type(schedule) in _KINDS:
         plain = _plain_fields(schedule)
         kind = {"kind": _KINDS[type(schedule)], "plain": plain}
-    elif isinstance(schedule, LearnableSchedule | FixedSchedule):
-        learnable = isinstance(schedule, LearnableSchedule)
-        kind = (
-            {"kind": "learnable", "legacy": schedule.legacy}
-            if learnable
-            else {"kind": _name_of("curve", schedule.curve, CURVES)}
-        )
+    elif isinstance(schedule, LearnableSchedule | EpistemicSchedule | FixedSchedule):
+        if isinstance(schedule, LearnableSchedule):
+            kind = {"kind": "learnable", "legacy": schedule.legacy}
+        elif isinstance(schedule, EpistemicSchedule):
+            dissent = schedule.dissent._asdict()
+            kind = {"kind": "epistemic", "max_temp": schedule.max_temp}
+            kind["dissent"] = dissent
+        else:
+            kind = {"kind": _name_of("curve", schedule.curve, CURVES)}
         kind["rule"] = _name_of("rule", schedule.rule, _RULES)
     else:
         raise ValueError(
@@ -139,7 +144,7 @@ def _built(content: dict[str, Any]) -> Any:
     kind = content["kind"]
     if kind == "bundle":
         for name, part in content["parts"].items():
-            if part["kind"] != name:
+            if part["kind"] not in (name, f"piecewise_{name}"):
                 raise ValueError(f"{name} is of the kind {part['kind']}")
         return LearnedSchedules(
             **{name: _built(part) for name, part in content["parts"].items()}
@@ -163,6 +168,10 @@ def _built(content: dict[str, Any]) -> Any:
     if kind == "learnable":
         schedule = LearnableSchedule(free, rule, bool(content["legacy"]))
         _require_same(free, LearnableSchedule.default().free)
+    elif kind == "epistemic":
+        _require_same(free, EpistemicSchedule.default().free)
+        dissent = Dissent(**content["dissent"])
+        schedule = EpistemicSchedule(free, float(content["max_temp"]), dissent, rule)
     else:
         schedule = FixedSchedule(free, CURVES[kind], rule)
     schedule.temperature(0, 0)

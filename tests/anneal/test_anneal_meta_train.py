@@ -81,6 +81,7 @@ def constant(schedule):
 
 FAMILIES = {
     "lr": (plain, lambda schedule: optax.adamw(schedule, eps_root=1e-8)),
+    "piecewise_lr": (plain, lambda schedule: optax.adamw(schedule, eps_root=1e-8)),
     "distillation": (distilled, constant),
     "sparsity": (pruned, constant),
     "bits": (rounded, constant),

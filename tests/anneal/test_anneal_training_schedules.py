@@ -15,6 +15,9 @@ SCHEDULES = {
     "lr": lambda: anneal.LearnableLR.from_params(
         0.03, 0.5, 3.0, 0.2, 1.5, steps=20, min_lr=1e-5
     ),
+    "piecewise_lr": lambda: anneal.PiecewiseLR(
+        {"log_rates": jnp.log(jnp.array([0.01, 0.1, 0.05]))}, 20.0
+    ),
     "distillation": lambda: anneal.LearnableDistillation.from_params(
         3.0, 2.0, 0.6, 0.8, steps=20
     ),
