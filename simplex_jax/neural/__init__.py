@@ -19,6 +19,7 @@ from ._learn import circuit_accuracy as circuit_accuracy
 from ._learn import learn_circuit as learn_circuit
 from ._mode import Mode as Mode
 from ._program import Program as Program
+from ._prune import prune as prune
 from ._readout import Bits as Bits
 from ._readout import GroupSum as GroupSum
 from ._readout import Readout as Readout
