@@ -10,6 +10,9 @@ from ._config import config_from_hf as config_from_hf
 from ._config import config_to_hf as config_to_hf
 from ._decoder import REMAT_POLICIES as REMAT_POLICIES
 from ._decoder import Decoder as Decoder
+from ._decoder import GovernedDecoder as GovernedDecoder
+from ._decoder import Memory as Memory
+from ._decoder import empty_memory as empty_memory
 from ._fetch import BASE_MODELS as BASE_MODELS
 from ._fetch import cache_folder as cache_folder
 from ._fetch import fetch as fetch
@@ -21,6 +24,7 @@ from ._gguf import config_from_gguf as config_from_gguf
 from ._gguf import config_to_gguf as config_to_gguf
 from ._gguf import load_gguf as load_gguf
 from ._gguf import save_gguf as save_gguf
+from ._governance_config import GovernanceConfig as GovernanceConfig
 from ._hf import load_hf as load_hf
 from ._hf import save_hf as save_hf
 from ._importance import input_squares as input_squares
@@ -29,3 +33,6 @@ from ._outside import OutsideTensor as OutsideTensor
 from ._outside import outside_tensors as outside_tensors
 from ._outside import parameter_count as parameter_count
 from ._sample import Sampling as Sampling
+from ._trace import Trace as Trace
+from ._trace import attribution as attribution
+from ._trace import trace as trace

@@ -9,12 +9,13 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from ._decoder import Decoder
+from ._governance import Marks, key_width
 from ._layers import LayerCache, wide
 from ._rope import rope_tables
 
 
 class Cache(NamedTuple):
-    """Keys and values of every layer, in slots of static number.
+    """What every layer keeps, keys and values in slots of static number.
 
     Slot s of row b holds a token where ``filled[b, s]``. All rows write to the same
     slots; a shorter row leaves some of them unfilled, and its positions run on
@@ -42,18 +43,28 @@ def empty_cache(model: Decoder, batch: int, slots: int) -> Cache:
         slots: tokens that fit, S.
 
     Returns:
-        Zeros; 2 L B K S H numbers.
+        Zeros; L B K S (C + H) numbers, C = H for a plain model, and for a governed one
+        up to L B K (1 + M^2) more.
     """
     config = model.config
     dtype = model.embed_tokens.embedding.dtype
     heads, width = config.num_key_value_heads, config.head_width
-    layers = tuple(
-        LayerCache(
-            jnp.zeros((batch, heads, width, slots), dtype),
+    channels = key_width(config, dtype)
+    governance = config.governance
+    sizes: dict[str, tuple[int, ...]] = {}
+    if governance is not None and governance.forgets:
+        sizes["forgotten"] = (batch, heads)
+    if governance is not None and governance.associates:
+        sizes["memory"] = (batch, heads, *[governance.memory_dim] * 2)
+
+    def layer() -> LayerCache:
+        return LayerCache(
+            jnp.zeros((batch, heads, channels, slots), dtype),
             jnp.zeros((batch, heads, slots, width), dtype),
+            **{name: jnp.zeros(size, wide(dtype)) for name, size in sizes.items()},
         )
-        for _ in range(config.num_hidden_layers)
-    )
+
+    layers = tuple(layer() for _ in range(config.num_hidden_layers))
     return Cache(
         layers,
         jnp.zeros((batch, slots), bool),
@@ -107,13 +118,14 @@ def extend(
     slots = jnp.arange(filled.shape[1])
     causal = slots[None, :] <= cache.used + jnp.arange(width)[:, None]
     mask = filled[:, None, :] & causal[None]
+    marks = Marks(real, jnp.zeros_like(real))
     x = model.embed_tokens(tokens)
     rope = rope_tables(model.config, positions, wide(x.dtype))
     graphdef, stacked = nnx.split(model.layers)
 
     def block(x, state, layer_cache):
         layer = nnx.merge(graphdef, state)
-        return layer(x, rope, mask, cache=layer_cache, slot=cache.used)
+        return layer(x, rope, mask, marks=marks, cache=layer_cache, slot=cache.used)
 
     if unstacked is None:
         caches = jax.tree.map(lambda *leaves: jnp.stack(leaves), *cache.layers)

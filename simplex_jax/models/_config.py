@@ -5,6 +5,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from ._governance_config import GovernanceConfig, governance_from_json
+
 ARCHITECTURES = {
     "llama": "LlamaForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
@@ -34,6 +36,9 @@ _ROPE_NUMBERS = (
     "attention_factor",
 )
 _SCALINGS = ("linear", "llama3", "yarn", "divisors")
+# Before the model_type of a governed model, so that transformers, which would leave
+# its further tensors out, does not take it for a plain one.
+_GOVERNED = "governed_"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +99,7 @@ class DecoderConfig:
         rope_scaling: None for plain RoPE.
         max_position_embeddings: context, tokens.
         tie_word_embeddings: whether the head is the embedding's transpose.
+        governance: heads that govern attention; None: a plain decoder.
 
     Raises:
         ValueError: on an unknown ``model_type`` or sizes that do not divide.
@@ -112,6 +118,7 @@ class DecoderConfig:
     rope_scaling: RopeScaling | None = None
     max_position_embeddings: int = 2048
     tie_word_embeddings: bool = False
+    governance: GovernanceConfig | None = None
 
     def __post_init__(self):
         """Fill in the derived head width and check the sizes."""
@@ -187,6 +194,8 @@ def config_from_hf(raw: Mapping[str, Any]) -> DecoderConfig:
             activation), all of them named at once.
     """
     kind = raw.get("model_type")
+    if isinstance(kind, str) and raw.get("governance") is not None:
+        kind = kind.removeprefix(_GOVERNED)
     if not isinstance(kind, str) or kind not in ARCHITECTURES:
         raise ValueError(
             f"model_type {kind!r} is not supported; supported: "
@@ -211,6 +220,8 @@ def config_from_hf(raw: Mapping[str, Any]) -> DecoderConfig:
             rope = dict(raw.get(name) or rope)
         else:
             problems.append(f"{name}={raw[name]!r} (expected an object)")
+    if not isinstance(raw.get("governance", {}), Mapping | None):
+        problems.append(f"governance={raw['governance']!r} (expected an object)")
     problems += _wrong_kinds(rope, _ROPE_NUMBERS, (int, float))
     kind_of_rope = rope.get("rope_type", rope.get("type", "default"))
     if kind_of_rope not in ("default", "linear", "llama3", "yarn"):
@@ -245,6 +256,7 @@ def config_from_hf(raw: Mapping[str, Any]) -> DecoderConfig:
             beta_slow=float(rope.get("beta_slow") or 1.0),
             attention_factor=None if attention is None else float(attention),
         )
+    governance = raw.get("governance")
     heads = raw["num_attention_heads"]
     # Where config.json leaves head_dim out, HF's Qwen3 takes 128, not hidden / heads.
     head_dim = raw.get("head_dim") or (128 if kind == "qwen3" else None)
@@ -262,6 +274,7 @@ def config_from_hf(raw: Mapping[str, Any]) -> DecoderConfig:
         rope_scaling=scaling,
         max_position_embeddings=context,
         tie_word_embeddings=bool(raw.get("tie_word_embeddings", False)),
+        governance=(None if governance is None else governance_from_json(governance)),
     )
 
 
@@ -283,7 +296,8 @@ def config_to_hf(config: DecoderConfig) -> dict[str, Any]:
 
     Returns:
         A JSON-able mapping; RoPE stands both as ``rope_parameters`` and in the older
-        ``rope_theta`` / ``rope_scaling`` form.
+        ``rope_theta`` / ``rope_scaling`` form. A governed model's ``model_type`` begins
+        with ``governed_``: transformers refuses it.
 
     Raises:
         ValueError: where the scaling is a bare list of divisors from a GGUF file, for
@@ -310,6 +324,13 @@ def config_to_hf(config: DecoderConfig) -> dict[str, Any]:
             older["beta_slow"] = scaling.beta_slow
             if scaling.attention_factor is not None:
                 older["attention_factor"] = scaling.attention_factor
+    governed: dict[str, Any] = {}
+    if config.governance is not None:
+        governed = {
+            "architectures": [f"Governed{ARCHITECTURES[config.model_type]}"],
+            "model_type": _GOVERNED + config.model_type,
+            "governance": dataclasses.asdict(config.governance),
+        }
     return {
         "architectures": [ARCHITECTURES[config.model_type]],
         "model_type": config.model_type,
@@ -332,6 +353,7 @@ def config_to_hf(config: DecoderConfig) -> dict[str, Any]:
         "tie_word_embeddings": config.tie_word_embeddings,
         "attention_bias": config.qkv_bias,
         "use_cache": True,
+        **governed,
     }
 
 

@@ -1,5 +1,8 @@
 """The decoder-only transformer: one class for Llama, Qwen2 and Qwen3."""
 
+import dataclasses
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -7,7 +10,17 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._typing import Logits, PRNGKey, Tokens
 from ._config import DecoderConfig
-from ._layers import _INIT_STD, KEPT, DecoderLayer, Linear, RMSNorm, wide
+from ._governance import Governance, marks_of
+from ._governance_config import GovernanceConfig
+from ._layers import (
+    _INIT_STD,
+    KEPT,
+    DecoderLayer,
+    LayerCache,
+    Linear,
+    RMSNorm,
+    wide,
+)
 from ._rope import rope_tables
 
 REMAT_POLICIES = {
@@ -39,6 +52,18 @@ class Embedding(nnx.Module):
         """Return one row a token; an id outside the table gives the nearest row."""
         # Indexing alone would count negative ids from the end.
         return self.embedding[...].at[jnp.maximum(tokens, 0)].get(mode="clip")
+
+
+class Memory(NamedTuple):
+    """What a window of tokens leaves to the next one of the same document.
+
+    Args:
+        states: associative states of all layers.
+        segments: document of the last token of each row; 0: none.
+    """
+
+    states: Float[Array, "L B K M M"]
+    segments: Int[Array, " B"]
 
 
 class Decoder(nnx.Module):
@@ -93,6 +118,14 @@ class Decoder(nnx.Module):
                 hf_name="lm_head",
                 gguf_name="output",
             )
+        if config.governance is not None:
+            # Last, so that the rest draws the weights of the plain decoder.
+            self.layers.self_attn.governance = Governance(
+                config,
+                leading=(config.num_hidden_layers,),
+                param_dtype=param_dtype,
+                rngs=rngs,
+            )
 
     def __call__(
         self,
@@ -130,17 +163,51 @@ class Decoder(nnx.Module):
         key: PRNGKey | None = None,
     ) -> Float[Array, "B T D"]:
         """Return the normalised last hidden state; arguments as for the call."""
-        length = tokens.shape[1]
+        x = self.embed_tokens(tokens)
+        return self.from_embeddings(x, positions, segment_ids, key=key)[0]
+
+    def from_embeddings(
+        self,
+        x: Float[Array, "B T D"],
+        positions: Int[Array, "B T"] | None = None,
+        segment_ids: Int[Array, "B T"] | None = None,
+        *,
+        memory: Memory | None = None,
+        key: PRNGKey | None = None,
+    ) -> tuple[Float[Array, "B T D"], Memory | None]:
+        """Return the normalised last hidden state of given embeddings, and a memory.
+
+        Args:
+            x: one vector a token.
+            positions: as for the call.
+            segment_ids: as for the call.
+            memory: of the window before, ``models.empty_memory`` for the first one. A
+                row whose document goes on reads its associative states; attention
+                sees this window alone. None: no window before, and none after.
+            key: as for the call.
+
+        Returns:
+            Hidden states; the memory for the next window, None where none was given.
+
+        Raises:
+            ValueError: where a row is longer than the model's context.
+        """
+        batch, length, _ = x.shape
         if length > self.config.max_position_embeddings:
             raise ValueError(
                 f"tokens: {length} in a row, but the model's context is "
                 f"{self.config.max_position_embeddings}; shorten or split the rows"
             )
         if segment_ids is None:
-            segment_ids = jnp.ones_like(tokens)
+            segment_ids = jnp.ones((batch, length), jnp.int32)
         if positions is None:
             positions = segment_positions(segment_ids)
-        x = self.embed_tokens(tokens)
+        before = jnp.zeros(batch, segment_ids.dtype)
+        caches = None
+        if memory is not None:
+            before = memory.segments.astype(segment_ids.dtype)
+            caches = LayerCache(memory=memory.states)
+        marks, last = marks_of(segment_ids, before)
         rope = rope_tables(self.config, positions, wide(x.dtype))
         mask = segment_mask(segment_ids)
         graphdef, stacked = nnx.split(self.layers)
@@ -148,15 +215,17 @@ class Decoder(nnx.Module):
         if key is not None:
             keys = jax.random.split(key, self.config.num_hidden_layers)
 
-        def block(x, layer_and_key):
-            state, layer_key = layer_and_key
+        def block(x, inputs):
+            state, cache, layer_key = inputs
             layer = nnx.merge(graphdef, state)
-            return layer(x, rope, mask, key=layer_key)[0], None
+            return layer(x, rope, mask, marks=marks, cache=cache, key=layer_key)
 
         policy = REMAT_POLICIES[self.remat]
         body = jax.checkpoint(block, policy=policy, prevent_cse=False)
-        x, _ = jax.lax.scan(body, x, (stacked, keys))
-        return self.norm(x)
+        x, caches = jax.lax.scan(body, x, (stacked, caches, keys))
+        if caches is not None:
+            memory = Memory(caches.memory, last)
+        return self.norm(x), memory
 
     def logits(self, hidden: Float[Array, "B T D"]) -> Logits:
         """Return the head's logits of hidden states, in float32 or wider."""
@@ -191,6 +260,55 @@ class Head(nnx.Module):
         if table is None:
             return self.module(hidden).astype(dtype)  # pyright: ignore[reportCallIssue]
         return jnp.einsum("btd,vd->btv", hidden, table, preferred_element_type=dtype)
+
+
+def GovernedDecoder(
+    config: DecoderConfig,
+    *,
+    param_dtype=jnp.float32,
+    remat: str = "projections",
+    rngs: nnx.Rngs,
+) -> Decoder:
+    """Return a decoder with governance heads; untrained, they change no logit.
+
+    Args:
+        config: with ``governance``; without, all heads at their defaults are taken.
+        param_dtype: as for ``Decoder``.
+        remat: as for ``Decoder``.
+        rngs: draws the initial weights, those of the plain decoder among them.
+
+    Returns:
+        The ``Decoder`` with ``config.governance`` set.
+    """
+    if config.governance is None:
+        config = dataclasses.replace(config, governance=GovernanceConfig())
+    return Decoder(config, param_dtype=param_dtype, remat=remat, rngs=rngs)
+
+
+def empty_memory(model: Decoder, batch: int) -> Memory:
+    """Return the memory before the first window of any document.
+
+    Args:
+        model: a decoder with associative memory.
+        batch: rows, B.
+
+    Returns:
+        Zeros.
+
+    Raises:
+        ValueError: where the model has no associative memory.
+    """
+    config = model.config
+    heads = config.governance
+    if heads is None or not heads.associates:
+        raise ValueError(
+            "model has no associative memory; give its config "
+            "governance=GovernanceConfig(memory='delta') or 'both'"
+        )
+    dtype = wide(model.embed_tokens.embedding.dtype)
+    sizes = (config.num_hidden_layers, batch, config.num_key_value_heads)
+    states = jnp.zeros((*sizes, heads.memory_dim, heads.memory_dim), dtype)
+    return Memory(states, jnp.zeros(batch, jnp.int32))
 
 
 def segment_positions(segment_ids: Int[Array, "B T"]) -> Int[Array, "B T"]:

@@ -223,7 +223,8 @@ def _start(
     slots = -(-(padded + max_new_tokens) // _SLOT_MULTIPLE) * _SLOT_MULTIPLE
     tokens = jnp.pad(jnp.asarray(tokens, jnp.int32), ((0, 0), (0, padded - width)))
     cache = empty_cache(model, batch, slots)
-    last = jnp.zeros((batch, model.config.hidden_size), cache.layers[0].keys.dtype)
+    dtype = model.embed_tokens.embedding.dtype
+    last = jnp.zeros((batch, model.config.hidden_size), dtype)
     for at in range(0, padded, step):
         last, cache = _prefill(
             model, tokens[:, at : at + step], lengths, jnp.int32(at), last, cache

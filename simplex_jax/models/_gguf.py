@@ -1,5 +1,6 @@
 """GGUF files of whole models: configuration and weights, in and out."""
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -249,8 +250,18 @@ def config_to_gguf(config: DecoderConfig) -> dict[str, gguf.MetadataValue]:
         Keys and values typed as llama.cpp expects.
 
     Raises:
-        ValueError: where llama.cpp could not run the rotary scaling.
+        ValueError: where llama.cpp could not run the rotary scaling, or the
+            governance heads.
     """
+    if config.governance is not None:
+        named = ", ".join(
+            f"{name}={value}"
+            for name, value in dataclasses.asdict(config.governance).items()
+        )
+        raise ValueError(
+            f"governance ({named}): llama.cpp has no such heads, and without them the "
+            "file would be another model; save_hf keeps them"
+        )
     u32, f32 = np.uint32, np.float32
     keys: dict[str, gguf.MetadataValue] = {
         "context_length": u32(config.max_position_embeddings),

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._typing import PRNGKey
 from ._config import DecoderConfig
+from ._governance import Governance, Marks
 from ._rope import apply_rope
 
 _INIT_STD = 0.02
@@ -103,51 +104,80 @@ def _like(vector: Array, x: Array) -> Array:
 
 
 class LayerCache(NamedTuple):
-    """Keys (B, K, H, S) and values (B, K, S, H) of one layer.
+    """What one layer keeps of earlier tokens; None where there is no such part.
 
-    Both lie as attention's two products read them: decoding transposes neither.
+    Args:
+        keys: with the channels C of the governance heads.
+        values: they and the keys lie as attention's two products read them: decoding
+            transposes neither.
+        forgotten: ``neural.Forget``'s sum so far.
+        memory: state of ``neural.DeltaMemory``.
     """
 
-    keys: Float[Array, "B K H S"]
-    values: Float[Array, "B K S H"]
+    keys: Float[Array, "B K C S"] | None = None
+    values: Float[Array, "B K S H"] | None = None
+    forgotten: Float[Array, "B K"] | None = None
+    memory: Float[Array, "B K M M"] | None = None
 
 
 def attend(
-    q: Float[Array, "B T N H"],
-    k: Float[Array, "B K S H"],
+    q: Float[Array, "B T N C"],
+    k: Float[Array, "B K S C"],
     v: Float[Array, "B K S H"],
     mask: Bool[Array, "B T S"],
 ) -> Float[Array, "B T N H"]:
     r"""Return grouped-query attention, $\mathrm{softmax}(q k^\top / \sqrt H)\, v$.
 
     Args:
-        q: queries; head n reads key head ``n // (N / K)``.
+        q: queries; head n reads key head ``n // (N / K)``. Channels beyond H add to
+            the scores.
         k: keys.
-        v: values.
+        v: values; their width is H.
         mask: True where a query may look. A query that may look nowhere gives zeros.
 
     Returns:
         One vector a query and head, in the dtype of q. Softmax runs in float32 or
         wider. Differentiable in q, k and v by jvp and vjp, fully masked rows included.
     """
-    b, t, n, h = q.shape
+    b, t, n, _ = q.shape
+    weights = attention_weights(q, k, mask, v.shape[3]).astype(v.dtype)
+    out = jnp.einsum("bkgts,bksh->bkgth", weights, v)
+    return out.transpose(0, 3, 1, 2, 4).reshape(b, t, n, v.shape[3])
+
+
+def attention_weights(
+    q: Float[Array, "B T N C"],
+    k: Float[Array, "B K S C"],
+    mask: Bool[Array, "B T S"],
+    width: int,
+) -> Float[Array, "B K G T S"]:
+    """Return the weights of ``attend``, heads by key head and place in its group.
+
+    Args:
+        q: as for ``attend``, likewise the rest.
+        k: keys.
+        mask: where a query may look.
+        width: H, whose root divides the products.
+
+    Returns:
+        Rows of sum 1, or of zeros, in float32 or wider.
+    """
+    b, t, n, channels = q.shape
     groups = k.shape[1]
-    q = q.reshape(b, t, groups, n // groups, h).transpose(0, 2, 3, 1, 4)
+    q = q.reshape(b, t, groups, n // groups, channels).transpose(0, 2, 3, 1, 4)
     dtype = wide(q.dtype)
-    scores = jnp.einsum("bkgth,bksh->bkgts", q, k, preferred_element_type=dtype)
+    scores = jnp.einsum("bkgtc,bksc->bkgts", q, k, preferred_element_type=dtype)
     allowed = mask[:, None, None]
-    scores = jnp.where(allowed, scores * h**-0.5, jnp.finfo(dtype).min)
+    scores = jnp.where(allowed, scores * width**-0.5, jnp.finfo(dtype).min)
     top = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
     weights = jnp.where(allowed, jnp.exp(scores - top), 0)
     total = jnp.sum(weights, axis=-1, keepdims=True)
-    weights = (weights / jnp.where(total == 0, 1, total)).astype(v.dtype)
-    out = jnp.einsum("bkgts,bksh->bkgth", weights, v)
-    return out.transpose(0, 3, 1, 2, 4).reshape(b, t, n, h)
+    return weights / jnp.where(total == 0, 1, total)
 
 
 def attend_causally(
-    q: Float[Array, "B T N H"],
-    k: Float[Array, "B K T H"],
+    q: Float[Array, "B T N C"],
+    k: Float[Array, "B K T C"],
     v: Float[Array, "B K T H"],
     mask: Bool[Array, "B T T"],
 ) -> Float[Array, "B T N H"]:
@@ -180,7 +210,10 @@ class Attention(nnx.Module):
     """Grouped-query self-attention with rotary positions."""
 
     def __init__(self, config: DecoderConfig, *, leading=(), param_dtype, rngs):
-        """Build the four projections and, for qwen3, the norms on q and k."""
+        """Build the four projections and, for qwen3, the norms on q and k.
+
+        The governance heads are added by the decoder, after everything else.
+        """
         width = config.head_width
         heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
         common = {"leading": leading, "param_dtype": param_dtype}
@@ -217,7 +250,42 @@ class Attention(nnx.Module):
                 )
                 for name in "qk"
             )
+        self.governance: Governance | None = nnx.data(None)
         self.head_width = width
+
+    def queries_and_keys(
+        self,
+        x: Float[Array, "B T D"],
+        rope: tuple[Array, Array],
+        marks: Marks,
+        *,
+        past: Float[Array, "B K"] | None = None,
+        key: PRNGKey | None = None,
+    ) -> tuple[Float[Array, "B T N C"], Float[Array, "B T K C"], Array | None]:
+        """Return what the scores are products of.
+
+        Args:
+            x: normalised stream.
+            rope: cos and sin tables.
+            marks: for the governance heads.
+            past: of a cache: ``forgotten``.
+            key: for dropout in adapters.
+
+        Returns:
+            Queries and keys, rotated, with the governance heads' channels, and the
+            next ``forgotten``.
+        """
+        b, t, _ = x.shape
+        q, k = (
+            kept(linear(x, key=fold(key, i))).reshape(b, t, -1, self.head_width)
+            for i, linear in enumerate((self.q_proj, self.k_proj))
+        )
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k = apply_rope(q, rope), apply_rope(k, rope)
+        if self.governance is None:
+            return q, k, None
+        return self.governance.widen(x, q, k, marks, past)
 
     def __call__(
         self,
@@ -225,38 +293,46 @@ class Attention(nnx.Module):
         rope: tuple[Array, Array],
         mask: Bool[Array, "B T S"],
         *,
+        marks: Marks | None = None,
         cache: LayerCache | None = None,
         slot: Int[Array, ""] | int = 0,
         key: PRNGKey | None = None,
     ) -> tuple[Float[Array, "B T D"], LayerCache | None]:
-        """Return attention's output and the cache with this call's keys written in.
+        """Return attention's output and the cache with this call's tokens in it.
 
         Args:
             x: normalised stream.
             rope: cos and sin tables.
-            mask: which slots each query may look at; without a cache S = T, and none
-                looks ahead.
-            cache: keys and values so far, or None.
+            mask: which slots each query may look at; without cached keys S = T, and
+                none looks ahead.
+            marks: for the governance heads; None: all tokens go on with what the cache
+                holds, and none is padding.
+            cache: of the tokens before, or None. A part that it does not have is not
+                kept: without keys, attention sees this call's tokens alone.
             slot: first cache slot that this call fills.
             key: for dropout in adapters.
         """
         b, t, _ = x.shape
-        projections = (self.q_proj, self.k_proj, self.v_proj)
-        q, k, v = (
-            kept(linear(x, key=fold(key, i))).reshape(b, t, -1, self.head_width)
-            for i, linear in enumerate(projections)
+        past = LayerCache() if cache is None else cache
+        if marks is None:
+            marks = Marks(jnp.ones((b, t), bool), jnp.zeros((b, t), bool))
+        q, k, forgotten = self.queries_and_keys(
+            x, rope, marks, past=past.forgotten, key=key
         )
-        if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm(q), self.k_norm(k)
-        q, k = apply_rope(q, rope), apply_rope(k, rope)
+        v = kept(self.v_proj(x, key=fold(key, 2))).reshape(b, t, -1, self.head_width)
         k, v = k.transpose(0, 2, 3, 1), v.swapaxes(1, 2)
-        if cache is not None:
-            k = jax.lax.dynamic_update_slice_in_dim(cache.keys, k, slot, axis=3)
-            v = jax.lax.dynamic_update_slice_in_dim(cache.values, v, slot, axis=2)
-            cache = LayerCache(k, v)
-        look = attend_causally if cache is None else attend
+        look = attend_causally
+        new = LayerCache()
+        if past.keys is not None and past.values is not None:
+            k = jax.lax.dynamic_update_slice_in_dim(past.keys, k, slot, axis=3)
+            v = jax.lax.dynamic_update_slice_in_dim(past.values, v, slot, axis=2)
+            look, new = attend, LayerCache(k, v, forgotten)
         out = look(q, k.swapaxes(2, 3), v, mask).reshape(b, t, -1)
-        return self.o_proj(out, key=fold(key, 3)), cache
+        out = self.o_proj(out, key=fold(key, 3))
+        if self.governance is not None and self.governance.memory is not None:
+            read, memory = self.governance.memory(x, *marks, past.memory)
+            out, new = out + kept(read), new._replace(memory=memory)
+        return out, None if cache is None else new
 
 
 class MLP(nnx.Module):
@@ -315,13 +391,15 @@ class DecoderLayer(nnx.Module):
         rope: tuple[Array, Array],
         mask: Bool[Array, "B T S"],
         *,
+        marks: Marks | None = None,
         cache: LayerCache | None = None,
         slot: Int[Array, ""] | int = 0,
         key: PRNGKey | None = None,
     ) -> tuple[Float[Array, "B T D"], LayerCache | None]:
         """Return the stream after this block, and the cache as ``Attention`` does."""
+        normed = self.input_layernorm(x)
         out, cache = self.self_attn(
-            self.input_layernorm(x), rope, mask, cache=cache, slot=slot, key=key
+            normed, rope, mask, marks=marks, cache=cache, slot=slot, key=key
         )
         x = kept(x + out)
         return x + self.mlp(self.post_attention_layernorm(x), key=key), cache

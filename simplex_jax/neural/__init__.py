@@ -6,8 +6,13 @@ schedules can drive both under ``jit``.
 
 from . import logic as logic
 from ._circuit import LogicCircuit as LogicCircuit
+from ._concepts import Concepts as Concepts
+from ._concepts import concept_loss as concept_loss
 from ._controller import ControllerState as ControllerState
 from ._controller import TemperatureController as TemperatureController
+from ._delta import DeltaMemory as DeltaMemory
+from ._delta import delta_rule as delta_rule
+from ._forget import Forget as Forget
 from ._gate import DualGate as DualGate
 from ._gate import threshold_gate as threshold_gate
 from ._gumbel import gumbel_sigmoid as gumbel_sigmoid
@@ -18,6 +23,8 @@ from ._learn import Record as Record
 from ._learn import circuit_accuracy as circuit_accuracy
 from ._learn import learn_circuit as learn_circuit
 from ._mode import Mode as Mode
+from ._policy import Policy as Policy
+from ._policy import Veto as Veto
 from ._program import Program as Program
 from ._prune import prune as prune
 from ._readout import Bits as Bits
@@ -27,3 +34,7 @@ from ._router import Router as Router
 from ._router import Routing as Routing
 from ._straight_through import straight_through as straight_through
 from ._straight_through import straight_through_step as straight_through_step
+from ._trace import importance as importance
+from ._trace import normalised_entropy as normalised_entropy
+from ._trace import received_attention as received_attention
+from ._trace import roll_out as roll_out

@@ -1,0 +1,178 @@
+"""An associative state that is written by the gated delta rule."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from ._dense import Dense
+from ._running_sum import running_sum
+
+# Longer chunks do more work a token, shorter ones take more steps.
+_CHUNK = 64
+
+
+def delta_rule(
+    q: Float[Array, "B T K M"],
+    k: Float[Array, "B T K M"],
+    v: Float[Array, "B T K P"],
+    log_decay: Float[Array, "B T K"],
+    write: Float[Array, "B T K"],
+    fresh: Bool[Array, "B T"],
+    state: Float[Array, "B K M P"],
+) -> tuple[Float[Array, "B T K P"], Float[Array, "B K M P"]]:
+    r"""Write and read an associative memory, token by token.
+
+    $S_t = \alpha_t S_{t-1} + \beta_t k_t (v_t - \alpha_t S_{t-1}^\top k_t)^\top$ and
+    $o_t = S_t^\top q_t$; $S_{t-1} = 0$ where the token begins a document.
+
+    Tokens are taken in chunks, and each in one piece: with
+    $D_{ts} = \prod_{s < j \le t} \alpha_j$ the rows
+    $u_t = \beta_t (v_t - \alpha_t S_{t-1}^\top k_t)$ solve the triangular system
+    $u_t + \beta_t \sum_{s<t} D_{ts} \langle k_t, k_s\rangle u_s = \beta_t (v_t -
+    D_{t0} S_0^\top k_t)$, and everything else is a product of matrices.
+
+    Args:
+        q: what is looked up.
+        k: where it was written; of norm 1 or less, or the state may grow.
+        v: what is written.
+        log_decay: $\log \alpha \le 0$.
+        write: $\beta$ in [0, 1]; 0 writes nothing.
+        fresh: True for the first token of a document.
+        state: before the first token.
+
+    Returns:
+        One vector a token and head, and the state after the last token. Differentiable
+        by jvp, vjp and vmap in all floats.
+
+    Source: gated delta networks (arXiv 2412.06464), in our own derivation; deviation:
+    a reset is a mask, not a decay of 0, whose logarithm is not finite.
+    """
+    length = q.shape[1]
+    size = min(length, _CHUNK)
+    padding = -length % size
+
+    def chunks(x: Array) -> Array:
+        x = jnp.pad(x, ((0, 0), (0, padding)) + ((0, 0),) * (x.ndim - 2))
+        return jnp.moveaxis(x.reshape(x.shape[0], -1, size, *x.shape[2:]), 1, 0)
+
+    inputs = jax.tree.map(chunks, (q, k, v, log_decay, write, fresh))
+    if length == size:
+        out, state = _chunk(state, *(x[0] for x in inputs))
+        return out, state
+
+    def step(state, x):
+        out, state = _chunk(state, *x)
+        return state, out
+
+    state, out = jax.lax.scan(step, state, inputs)
+    out = jnp.moveaxis(out, 0, 1)
+    return out.reshape(out.shape[0], -1, *out.shape[3:])[:, :length], state
+
+
+def _chunk(state, q, k, v, log_decay, write, fresh):
+    q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
+    total = running_sum(log_decay, fresh).swapaxes(1, 2)
+    write = write.swapaxes(1, 2)
+    document = jnp.cumsum(fresh, axis=1)
+    together = document[:, :, None] == document[:, None, :]
+    together = jnp.tril(together)[:, None]
+    # Masked before the exponential too: what is above the diagonal would overflow.
+    gaps = jnp.where(together, total[..., :, None] - total[..., None, :], 0)
+    decay = jnp.where(together, jnp.exp(gaps), 0)
+    carried = jnp.where(document[:, None] == 0, jnp.exp(total), 0)[..., None]
+    system = write[..., None] * decay * (k @ k.mT)
+    right = write[..., None] * (v - carried * (k @ state))
+    u = jax.lax.linalg.triangular_solve(
+        system, right, left_side=True, lower=True, unit_diagonal=True
+    )
+    out = carried * (q @ state) + (decay * (q @ k.mT)) @ u
+    written = k * decay[..., -1, :, None]
+    state = carried[..., -1:, :] * state + written.mT @ u
+    return out.swapaxes(1, 2), state
+
+
+class DeltaMemory(nnx.Module):
+    r"""Remember in a state what attention's window no longer holds.
+
+    Keys and queries are $x W$ scaled to norm 1, values $x W_v$, the decay
+    $\alpha = \sigma(x W_\alpha + b_\alpha)$ and the write gate
+    $\beta = \sigma(x W_\beta + b_\beta)$ those of ``delta_rule``; what is read is
+    multiplied by a gate of one number a channel, 0 at the start, and mapped to the
+    stream's width.
+
+    Args:
+        features: width D of a token.
+        heads: K, states.
+        width: M, of a state's keys and values.
+        leading: axes in front of every parameter, for layers that a scan slices.
+        param_dtype: of the parameters.
+        rngs: draws the weights.
+
+    Source: SIM-ONE's memory head, whose weights are one number a query and cancel in
+    softmax; deviation: a state that is carried through time.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        heads: int,
+        width: int,
+        *,
+        leading: tuple[int, ...] = (),
+        param_dtype=jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        """Draw the maps; half of a memory is left after 700 tokens."""
+        common = {"leading": leading, "param_dtype": param_dtype, "rngs": rngs}
+        self.query, self.key, self.value = (
+            Dense(features, heads * width, **common) for _ in range(3)
+        )
+        self.decay = Dense(features, heads, bias=7.0, **common)
+        self.write = Dense(features, heads, bias=0.0, **common)
+        self.gate = nnx.Param(jnp.zeros((*leading, heads * width), param_dtype))
+        self.output = Dense(heads * width, features, **common)
+        self.width = width
+
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        real: Bool[Array, "B T"],
+        fresh: Bool[Array, "B T"],
+        state: Float[Array, "B K M M"] | None = None,
+    ) -> tuple[Float[Array, "B T D"], Float[Array, "B K M M"]]:
+        """Return what each token reads, and the state after the last one.
+
+        Args:
+            x: normalised stream.
+            real: False for padding, which writes nothing and reads zeros.
+            fresh: True where a document begins: the state starts from 0.
+            state: before the first token, in float32 or wider; None: 0.
+
+        Returns:
+            A summand of the stream in the dtype of x, and the state. Differentiable by
+            jvp, vjp and vmap, by x, the state and the parameters.
+        """
+        b, t, _ = x.shape
+        q, k, v = (
+            dense(x).reshape(b, t, -1, self.width)
+            for dense in (self.query, self.key, self.value)
+        )
+        q, k = _unit(q), _unit(k)
+        here = real[..., None]
+        log_decay = jnp.where(here, jax.nn.log_sigmoid(self.decay(x)), 0)
+        write = jnp.where(here, self.write_prob(x), 0)
+        if state is None:
+            state = jnp.zeros((b, q.shape[2], self.width, self.width), q.dtype)
+        read, state = delta_rule(q, k, v, log_decay, write, fresh & real, state)
+        read = jnp.where(here, read.reshape(b, t, -1), 0)
+        read = read * self.gate[...].astype(read.dtype)[None, None]
+        return self.output(read.astype(x.dtype)).astype(x.dtype), state
+
+    def write_prob(self, x: Float[Array, "B T D"]) -> Float[Array, "B T K"]:
+        r"""Return the write gates $\beta$, in (0, 1)."""
+        return jax.nn.sigmoid(self.write(x))
+
+
+def _unit(x: Float[Array, "B T K M"]) -> Float[Array, "B T K M"]:
+    return x * jax.lax.rsqrt(jnp.sum(x * x, axis=-1, keepdims=True) + 1e-6)
