@@ -6,6 +6,7 @@ schedules can drive both under ``jit``.
 
 from . import logic as logic
 from ._circuit import LogicCircuit as LogicCircuit
+from ._classifier import Classifier as Classifier
 from ._concepts import Concepts as Concepts
 from ._concepts import concept_loss as concept_loss
 from ._controller import ControllerState as ControllerState

@@ -265,3 +265,51 @@ def test_bad_input():
         neural.Program(2, ((9, 0, 1),), ((2, False),))
     with pytest.raises(ValueError, match="outputs has the signal 3; give one below 3"):
         neural.Program(2, ((8, 0, 1),), ((3, False),))
+
+
+def voters():
+    """Return a circuit with three groups of five outputs, and all its four bytes."""
+    circuit = random_circuit(2, inputs=8, layers=(24, 15))
+    found = neural.Classifier(circuit.extract(), (3, 9), 3)
+    x = np.random.default_rng(0).integers(0, 13, (150, 4), np.uint8)
+    bits = jnp.asarray(found.thermometer(x), jnp.float32)
+    votes = neural.GroupSum(3, 1.0).votes(circuit(bits, mode=Mode.HARD))
+    return found, x, np.asarray(votes.argmax(-1))
+
+
+def test_classifiers_answer_as_the_hard_circuit():
+    found, x, wanted = voters()
+    assert found.features == 4
+    assert set(wanted) == {0, 1, 2}
+    np.testing.assert_array_equal(found.thermometer(x)[:, 4:6], x[:, 2:3] >= [3, 9])
+    np.testing.assert_array_equal(found(x), wanted)
+    np.testing.assert_array_equal(found(x[:1]), wanted[:1])
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_c_classifies_as_numpy_does(tmp_path):
+    found, x, wanted = voters()
+    source, library = tmp_path / "classify.c", tmp_path / "classify.so"
+    source.write_text(found.to_c())
+    flags = ["-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    subprocess.run(["cc", *flags, str(source), "-o", str(library)], check=True)
+    run = ctypes.CDLL(str(library)).classify
+    octets = np.ctypeslib.ndpointer(np.uint8, flags="C")
+    run.argtypes, run.restype = [octets, octets, ctypes.c_size_t], None
+    y = np.full(len(x) + 1, 77, np.uint8)
+    run(np.ascontiguousarray(x), y, len(x))
+    np.testing.assert_array_equal(y[:-1], wanted)
+    assert y[-1] == 77
+
+
+def test_bad_classifiers():
+    found, x, _ = voters()
+    for thresholds in ((), (256,), (1, 2, 3)):
+        with pytest.raises(ValueError, match="thresholds is"):
+            neural.Classifier(found.program, thresholds, 3)
+    with pytest.raises(ValueError, match="classes is 4; give a divisor of the"):
+        neural.Classifier(found.program, (3, 9), 4)
+    with pytest.raises(ValueError, match=r"x has dtype int64 and shape"):
+        found(x.astype(np.int64))
+    with pytest.raises(ValueError, match="name is 'a b'; give a C identifier"):
+        found.to_c("a b")
