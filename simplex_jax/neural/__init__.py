@@ -6,6 +6,7 @@ schedules can drive both under ``jit``.
 
 from . import logic as logic
 from ._circuit import LogicCircuit as LogicCircuit
+from ._classifier import Classifier as Classifier
 from ._concepts import Concepts as Concepts
 from ._concepts import concept_loss as concept_loss
 from ._controller import ControllerState as ControllerState
@@ -26,6 +27,7 @@ from ._mode import Mode as Mode
 from ._policy import Policy as Policy
 from ._policy import Veto as Veto
 from ._program import Program as Program
+from ._prune import prune as prune
 from ._readout import Bits as Bits
 from ._readout import GroupSum as GroupSum
 from ._readout import Readout as Readout
