@@ -257,21 +257,25 @@ class Inspect:
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    """Fine-tune a specialist, and leave a GGUF file that llama.cpp runs.
+    """Train a specialist or a language model, and leave a file that llama.cpp runs.
 
     The same command on an unfinished run goes on with it.
     """
 
     specialist: Positional[str | None] = None
     """What to learn: sentiment_analysis, document_extraction or neural_ir."""
+    task: str | None = None
+    """lm: the plain text below the folder --data; left out: answers."""
     base: str | None = None
-    """Base model name, .gguf file or Hugging Face folder; smollm2-135m if left out."""
+    """Base model name, .gguf file or Hugging Face folder. If left out: smollm2-135m,
+    or with --task lm a small model from scratch."""
     data: Path | None = None
-    """Your own examples instead of a specialist's, JSONL."""
+    """Your own examples instead of a specialist's, JSONL; with --task lm a folder of
+    .txt and .md files, one a document."""
     out: Path | None = None
     """Folder of the run; runs/ and the specialist's or the file's name if left out."""
     config: Path | None = None
-    """YAML with the sections lora, training, data and export."""
+    """YAML with the sections model, lora, training, data and export."""
     set: tuple[str, ...] = ()
     """Settings over those of the file, such as training.max_steps=300."""
     full: bool = False
@@ -313,6 +317,8 @@ class Train:
         options: dict[str, Any] = {"data": {}, "training": {}}
         if self.specialist is not None:
             options["specialist"] = self.specialist
+        if self.task is not None:
+            options["task"] = self.task
         if self.base is not None:
             options["base"] = self.base
         if self.data is not None:

@@ -58,6 +58,11 @@ def figures_table(title: str, evaluations: Mapping[str, Mapping[str, Any]]) -> N
 
 
 def _figures(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if "bits_per_byte" in figures:
+        return [
+            ("loss, nats a token", f"{figures['nll']:.4f}"),
+            ("bits a byte", f"{figures['bits_per_byte']:.4f}"),
+        ]
     if "nll" in figures:
         return [
             ("loss, nats a token", f"{figures['nll']:.4f}"),
@@ -95,25 +100,29 @@ def run_table(manifest: Mapping[str, Any], out: Path) -> None:
     if proof is not None:
         chat = manifest["chat"]
         worst = max(check["mean_kl_nats"] for check in proof["checks"])
+        answer = "" if chat is None else _answered(chat)
         console.print(
             "[green]verified in llama.cpp[/]"
             if proof["passed"]
             else "[red]not verified",
-            f"({proof['file_type']}, mean KL at most {worst:.1e} nats); it answers "
-            f"{escape(repr(chat['text']))} and ends by {chat['finish_reason']}",
+            f"({proof['file_type']}, mean KL at most {worst:.1e} nats){answer}",
             highlight=False,
             soft_wrap=True,
         )
     for file in manifest["files"]:
         if file.endswith(".gguf"):
             console.print(escape(f"{out / file}"), highlight=False, soft_wrap=True)
-    console.print(
-        escape(f"ollama create {manifest['name']} -f {out / 'Modelfile'}"),
-        escape(f"report: {out / 'report.html'}"),
-        sep="\n",
-        highlight=False,
-        soft_wrap=True,
-    )
+    last = [f"report: {out / 'report.html'}"]
+    if "Modelfile" in manifest["files"]:
+        last.insert(0, f"ollama create {manifest['name']} -f {out / 'Modelfile'}")
+    elif manifest["config"]["training"]["full"]:
+        last.insert(0, f"model: {out / 'model'}")
+    console.print(*map(escape, last), sep="\n", highlight=False, soft_wrap=True)
+
+
+def _answered(chat: Mapping[str, Any]) -> str:
+    text = escape(repr(chat["text"]))
+    return f"; it answers {text} and ends by {chat['finish_reason']}"
 
 
 def summary_tables(summary: dict) -> None:

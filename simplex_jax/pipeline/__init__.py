@@ -2,6 +2,7 @@
 
 from ._complete import complete as complete
 from ._config import LOCAL_TEST as LOCAL_TEST
+from ._config import SMALL_MODEL as SMALL_MODEL
 from ._config import DataConfig as DataConfig
 from ._config import ExportConfig as ExportConfig
 from ._config import RunConfig as RunConfig

@@ -1,16 +1,13 @@
 """Let a model answer prompts, and judge the answers."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from flax import nnx
 
-from .. import data, evals, models, train
+from .. import data, evals, models
 from ..text import Tokenizer
-from ._config import RunConfig
-from ._material import Material
 
 _ROWS = 32
 
@@ -60,87 +57,6 @@ def answer(
             texts.append(tokenizer.decode(kept, skip_special=True, text_start=False))
         progress(len(texts) / len(prompts))
     return texts
-
-
-def examine(
-    config: RunConfig,
-    model: models.Decoder,
-    tokenizer: Tokenizer,
-    material: Material,
-    progress: Callable[[float], None] = lambda share: None,
-) -> tuple[dict[str, Any], list[str]]:
-    """Measure a model on a run's held-out data.
-
-    A specialist's answers are judged by its verifier; on a user's own data the loss and
-    the token accuracy of the given answers are measured.
-
-    Args:
-        config: of the run.
-        model: without adapters.
-        tokenizer: its own.
-        material: of the run.
-        progress: called with the share that is done.
-
-    Returns:
-        The figures as JSON values, and the answers to ``material.samples``.
-    """
-    limit = material.max_new_tokens
-    heldout = material.splits["heldout"]
-    shown = [heldout[i] for i in material.samples]
-    if config.specialist is None:
-        figures = _token_figures(model, material)
-        return figures, answer(
-            model, tokenizer, shown, max_new_tokens=limit, progress=progress
-        )
-    texts = answer(model, tokenizer, heldout, max_new_tokens=limit, progress=progress)
-    figures = judge(config.specialist, heldout, texts)
-    return figures, [texts[i] for i in material.samples]
-
-
-def samples(
-    config: RunConfig, material: Material, answers: Mapping[str, Sequence[str]]
-) -> list[dict[str, Any]]:
-    """Return held-out prompts with what was expected and what was answered.
-
-    Args:
-        config: of the run.
-        material: of the run.
-        answers: ``before`` and ``after``, to ``material.samples``.
-
-    Returns:
-        JSON values, one mapping a prompt; with verdicts where there is a verifier.
-    """
-    found = []
-    for i, before, after in zip(
-        material.samples, answers["before"], answers["after"], strict=True
-    ):
-        example = material.splits["heldout"][i]
-        sample = {"prompt": example.prompt, "expected": example.response}
-        sample |= {"before": before, "after": after}
-        if config.specialist is not None:
-            verdicts = [
-                data.verify(config.specialist, example.prompt, text)
-                for text in (before, after)
-            ]
-            sample |= {
-                "expected": verdicts[0].expected,
-                "expected_confidence": verdicts[0].expected_confidence,
-                "before_correct": verdicts[0].correct,
-                "after_correct": verdicts[1].correct,
-            }
-        found.append(sample)
-    return found
-
-
-def _token_figures(model: models.Decoder, material: Material) -> dict[str, Any]:
-    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-    evaluate = train.make_evaluation(graphdef)
-    batches = material.heldout_batches
-    return {
-        **train.mean_over(evaluate, params, rest, batches),
-        "tokens": sum(int((b["loss_mask"] > 0).sum()) for b in batches),
-        "sequences": sum(int(b["segment_ids"].max(axis=1).sum()) for b in batches),
-    }
 
 
 def judge(

@@ -25,14 +25,16 @@ def model_card(manifest: Mapping) -> str:
     Raises:
         KeyError: on a manifest without one of the two keys.
     """
-    name, task = _line(manifest["name"]), manifest.get("specialist")
+    name = _line(manifest["name"])
     hub_name = (manifest.get("base") or {}).get("hub_name") or ""
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", hub_name):
         hub_name = None
     files = [_line(file) for file in manifest.get("files") or ()]
     front = {"base_model": hub_name} if hub_name else {}
     front |= {"library_name": "gguf", "pipeline_tag": "text-generation"}
-    front |= {"tags": ["gguf", "lora", "llama.cpp", "jax"]}
+    full = (manifest["config"].get("training") or {}).get("full")
+    kind = [] if full else ["lora"]
+    front |= {"tags": ["gguf", *kind, "llama.cpp", "jax"]}
     sections = {
         "How to run": _how_to_run(name, files),
         "Results": f"{_table(results(manifest), 'results')}\n\n{basis(manifest)}",
@@ -44,10 +46,26 @@ def model_card(manifest: Mapping) -> str:
     }
     return (
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# {name}\n\n"
-        f"A LoRA fine-tune of {hub_name or 'a base model that is not named here'} for "
-        f"{f'the task `{_line(task)}`' if task else 'examples from a file'}, made with "
-        "simplex_jax. The base model's licence applies to its weights.\n\n"
+        f"{_origin(manifest, hub_name)}\n\n"
         + "\n".join(f"## {title}\n\n{text}\n" for title, text in sections.items())
+    )
+
+
+def _origin(manifest: Mapping, hub_name: str | None) -> str:
+    task, config = manifest.get("specialist"), manifest["config"]
+    purpose = f"the task `{_line(task)}`" if task else "examples from a file"
+    if manifest.get("task") == "lm":
+        purpose = "plain text"
+    if config.get("model"):
+        return (
+            f"A small language model, trained from scratch on {purpose} with a "
+            "tokenizer of its own, made with simplex_jax."
+        )
+    full = (config.get("training") or {}).get("full")
+    return (
+        f"A {'full' if full else 'LoRA'} fine-tune of "
+        f"{hub_name or 'a base model that is not named here'} for {purpose}, made with "
+        "simplex_jax. The base model's licence applies to its weights."
     )
 
 
@@ -73,12 +91,25 @@ def _table(rows: Sequence[Result], what: str) -> str:
 
 def _data(manifest: Mapping) -> str:
     data = manifest.get("data") or {}
+    if manifest.get("task") == "lm":
+        return _documents(data)
     sizes = [(data.get(split) or {}).get("examples") for split in ("train", "heldout")]
     train, heldout = ("not computed" if size is None else size for size in sizes)
     origin = "Examples from a file, split by the hash of the prompt"
     if manifest.get("specialist"):
         origin = "Generated, not collected; no template is on both sides of the split"
     return f"{origin}. Training examples: {train}; held out: {heldout}."
+
+
+def _documents(data: Mapping) -> str:
+    text = "Plain text, split by the hash of each document; exact duplicates left out."
+    for split, name in (("train", "Training"), ("heldout", "Held out")):
+        if part := data.get(split):
+            text += (
+                f" {name}: {part['documents']} documents, {part['bytes']} bytes, "
+                f"{part['tokens']} tokens."
+            )
+    return text
 
 
 def _training(manifest: Mapping) -> str:

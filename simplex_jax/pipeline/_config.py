@@ -13,6 +13,7 @@ import yaml
 
 from .. import gguf
 from ..lora import LoRAConfig
+from ..models import DecoderConfig
 from ..train import TrainingConfig
 
 
@@ -21,15 +22,18 @@ class DataConfig:
     """Say what a model is trained and judged on.
 
     Args:
-        file: the user's own examples, JSONL; None: the specialist's generator.
+        file: the user's own examples, JSONL, or with the task ``lm`` a folder of
+            ``.txt`` and ``.md`` files, one a document; None: the specialist's
+            generator.
         train_examples: how many to generate, >= 1.
         validation_examples: how many more, from the templates of training, to evaluate
             on while training; 0: none.
         heldout_examples: how many to generate from templates that training never shows,
             >= 1.
-        heldout_fraction: share of a file's prompts to hold out, in (0, 1).
-        validation_fraction: share of the other prompts to evaluate on while training,
-            in [0, 1).
+        heldout_fraction: share of a file's prompts, or a folder's documents, to hold
+            out, in (0, 1).
+        validation_fraction: share of the others to evaluate on while training, in
+            [0, 1).
         seed: of generating and splitting.
         strict: whether an example that is too long is an error.
 
@@ -94,36 +98,78 @@ class ExportConfig:
             raise ValueError(f"name is {self.name!r}; give a plain file name")
 
 
+SMALL_MODEL = DecoderConfig(
+    model_type="llama",
+    vocab_size=2048,
+    hidden_size=128,
+    intermediate_size=384,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=512,
+    tie_word_embeddings=True,
+)
+"""What is trained from scratch where nothing else is said: a million parameters."""
+
+
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
     """All that decides a run.
 
     Args:
         specialist: a key of ``data.CATALOG``; None with ``data.file``.
-        base: as for ``models.load``.
+        task: None: answers, of a specialist or of the user's own examples. ``lm``: the
+            next token of the plain text below the folder ``data.file``.
+        base: as for ``models.load``; None: with the task ``lm`` a model from scratch,
+            otherwise smollm2-135m.
+        model: what is trained from scratch; None: ``SMALL_MODEL``. Its ``vocab_size``
+            is the most tokens that its tokenizer learns.
         lora: which layers get adapters; not looked at with ``training.full``.
         training: how to train.
         data: on what.
         export: what file comes out.
 
     Raises:
-        ValueError: where there is no specialist and no file, or both.
+        ValueError: where there is no specialist and no file, or both; where ``model``
+            has no use, or adapters would have no base.
     """
 
     specialist: str | None = None
-    base: str = "smollm2-135m"
+    task: Literal["lm"] | None = None
+    base: str | None = None
+    model: DecoderConfig | None = None
     lora: LoRAConfig = dataclasses.field(default_factory=LoRAConfig.standard)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     export: ExportConfig = dataclasses.field(default_factory=ExportConfig)
 
     def __post_init__(self):
-        """Check that there is one source of data."""
-        if (self.specialist is None) == (self.data.file is None):
+        """Check that there is one source of data and one of weights; fill them in."""
+        if self.task == "lm":
+            if self.specialist is not None or self.data.file is None:
+                raise ValueError(
+                    f"task lm: specialist is {self.specialist!r} and data.file is "
+                    f"{self.data.file!r}; give a folder of plain text alone, as --data"
+                )
+        elif (self.specialist is None) == (self.data.file is None):
             raise ValueError(
                 f"specialist is {self.specialist!r} and data.file is "
                 f"{self.data.file!r}; give one of the two"
             )
+        if self.task == "lm" and self.base is None:
+            if not self.training.full:
+                raise ValueError(
+                    "training.full is False, and a model from scratch has no base for "
+                    "adapters; give --full, or a base"
+                )
+            object.__setattr__(self, "model", self.model or SMALL_MODEL)
+            return
+        if self.model is not None:
+            raise ValueError(
+                "model.* is for training from scratch, which is --task lm without a "
+                "base; leave it out"
+            )
+        object.__setattr__(self, "base", self.base or "smollm2-135m")
 
     def to_json(self) -> dict[str, Any]:
         """Return the configuration as JSON values, for ``make_config``."""
@@ -149,11 +195,13 @@ LOCAL_TEST: Mapping[str, Mapping[str, Any]] = {
 """Settings of a run that tries everything and learns nothing."""
 
 _SECTIONS: Mapping[str, Any] = {
+    "model": DecoderConfig,
     "lora": LoRAConfig,
     "training": TrainingConfig,
     "data": DataConfig,
     "export": ExportConfig,
 }
+_DEFAULTS = {"lora": LoRAConfig.standard(), "model": SMALL_MODEL}
 _REFUSED = {
     "training.tf32": (
         "is torch's switch; set the environment variable "
@@ -216,7 +264,7 @@ def assignments(texts: Iterable[str]) -> dict[str, Any]:
     for text in texts:
         name, equals, value = text.partition("=")
         *sections, key = name.strip().split(".")
-        if not equals or not key or len(sections) > 1:
+        if not equals or not key or not all(sections):
             raise ValueError(
                 f"--set {text!r}: write section.key=value, training.max_steps=300"
             )
@@ -224,7 +272,11 @@ def assignments(texts: Iterable[str]) -> dict[str, Any]:
             parsed = yaml.load(value, _Loader)
         except (yaml.YAMLError, ValueError) as error:
             raise ValueError(f"--set {text!r}: {value!r} is not YAML") from error
-        target = values.setdefault(sections[0], {}) if sections else values
+        target = values
+        for section in sections:
+            target = target.setdefault(section, {})
+            if not isinstance(target, dict):
+                raise ValueError(f"--set {text!r}: {section} was set to a value before")
         target[key] = parsed
     return values
 
@@ -251,26 +303,15 @@ def make_config(*layers: Mapping[str, Any]) -> RunConfig:
             if key not in _SECTIONS:
                 top[key] = value
             elif isinstance(value, Mapping):
-                sections.setdefault(key, {}).update(value)
+                sections[key] = _merged(sections.get(key, {}), value)
             elif value is not None:
                 raise ValueError(f"{key} is {value!r}; it is a section, with keys")
     top = {key: _coerced(RunConfig, key, value, key) for key, value in top.items()}
     for name, values in sections.items():
-        default = LoRAConfig.standard() if name == "lora" else _SECTIONS[name]()
-        known = [field.name for field in dataclasses.fields(default)]
-        for key in values:
-            _require_known(str(key), known, f"{name}.")
         optim = str(values.get("optim"))
         if name == "training" and optim in _OPTIMIZERS:
             raise ValueError(f"training.optim={optim}: {_OPTIMIZERS[optim]}")
-        changes = {
-            key: _coerced(type(default), key, value, f"{name}.{key}")
-            for key, value in values.items()
-        }
-        try:
-            top[name] = dataclasses.replace(default, **changes)
-        except ValueError as error:
-            raise ValueError(f"{name}.{error}") from error
+        top[name] = _built(_SECTIONS[name], values, name, _DEFAULTS.get(name))
     return RunConfig(**top)
 
 
@@ -307,6 +348,39 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _built(
+    kind: type, values: Mapping[Any, Any], name: str, default: Any = None
+) -> Any:
+    """Return a dataclass of checked values, the others as in ``default``."""
+    known = [field.name for field in dataclasses.fields(kind)]
+    for key in values:
+        _require_known(str(key), known, f"{name}.")
+    kept = {} if default is None else {key: getattr(default, key) for key in known}
+    if kind is DecoderConfig:
+        # Derived from the other sizes where it is not among the values.
+        kept["head_dim"] = None
+    changes = {
+        key: _coerced(kind, key, value, f"{name}.{key}")
+        for key, value in values.items()
+    }
+    try:
+        return kind(**kept | changes)
+    except (ValueError, TypeError) as error:
+        # Some name their own section themselves.
+        text = str(error).removeprefix(f"{name.rpartition('.')[2]}.")
+        raise ValueError(f"{name}.{text}") from error
+
+
+def _merged(older: Mapping[Any, Any], newer: Mapping[Any, Any]) -> dict[Any, Any]:
+    both = dict(older)
+    for key, value in newer.items():
+        known = both.get(key)
+        if isinstance(value, Mapping) and isinstance(known, Mapping):
+            value = _merged(known, value)
+        both[key] = value
+    return both
+
+
 def _require_known(key: str, known: Iterable[str], section: str) -> None:
     name = f"{section}{key}"
     if name in _REFUSED:
@@ -334,6 +408,12 @@ def _coerced(owner: type, key: str, value: Any, name: str) -> Any:
     texts = [kind for kind in kinds if typing.get_origin(kind) is Literal]
     choices = [text for kind in texts for text in typing.get_args(kind)]
     wanted = tuple(typing.get_origin(k) or k for k in kinds if k not in texts)
+    for kind in wanted:
+        made = isinstance(kind, type) and dataclasses.is_dataclass(kind)
+        if made and isinstance(value, Mapping):
+            return _built(kind, value, name)
+    if tuple in wanted and isinstance(value, list):
+        value = tuple(value)
     if float in wanted and isinstance(value, str):
         # YAML reads 2e-4 as a text.
         with contextlib.suppress(ValueError):

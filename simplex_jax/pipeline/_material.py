@@ -1,80 +1,124 @@
-"""What a run trains on and is judged by: examples, packed batches, and their hashes."""
+"""What a run trains on and is judged by, whatever its task is."""
 
+import abc
 import dataclasses
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flax import nnx
 
-from .. import data, train
+from .. import data, models, train
 from ..text import Tokenizer
 from ._config import RunConfig
 
-_SAMPLES = 12
 Sequences = list[tuple[np.ndarray, np.ndarray]]
+Batch = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Material:
-    """The data of a run, ready for use.
+class Packed:
+    """Token sequences as batches.
 
     Args:
-        batches: endless, of the training examples.
+        batches: endless, of the training sequences.
         steps: how many the configuration asks for.
-        validation: batches to evaluate on while training; may be empty.
-        splits: examples by the name of their split; ``heldout`` is never trained on.
-        heldout_batches: the held-out examples, packed.
-        samples: indices of held-out examples to show.
-        max_new_tokens: long enough for any answer as long as those of the examples.
-        facts: counts and hashes as JSON values; equal where the data is.
+        once: every other split, once and in order.
+        facts: counts as JSON values.
     """
 
     batches: data.PackedBatches
     steps: int
-    validation: list[dict[str, np.ndarray]]
-    splits: dict[str, list[data.Example]]
-    heldout_batches: list[dict[str, np.ndarray]]
-    samples: list[int]
-    max_new_tokens: int
+    once: dict[str, list[Batch]]
     facts: dict[str, Any]
 
 
-def make_material(config: RunConfig, tokenizer: Tokenizer, context: int) -> Material:
-    """Generate or read the examples, split, encode and pack them.
+@dataclasses.dataclass(frozen=True)
+class Material(abc.ABC):
+    """The data of a run, ready for use, and what its task makes of it.
+
+    Args:
+        packed: what is trained on, and the other splits: ``validation`` chooses the
+            weights, ``heldout`` judges them and is never trained on.
+        facts: counts and hashes as JSON values; equal where the data is.
+    """
+
+    packed: Packed
+    facts: dict[str, Any]
+
+    @abc.abstractmethod
+    def write(self, folder: Path) -> None:
+        """Write down into a folder what is in which split."""
+
+    @abc.abstractmethod
+    def examine(
+        self,
+        model: models.Decoder,
+        tokenizer: Tokenizer,
+        progress: Callable[[float], None] = lambda share: None,
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Measure a model, without adapters, on the held-out data.
+
+        Args:
+            model: what is judged.
+            tokenizer: its own.
+            progress: called with the share that is done.
+
+        Returns:
+            The figures as JSON values, and what the model wrote for ``samples``.
+        """
+
+    @abc.abstractmethod
+    def samples(self, answers: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+        """Return held-out prompts with what was expected and what was written.
+
+        Args:
+            answers: ``before`` and ``after``, the texts of ``examine``.
+
+        Returns:
+            JSON values, one mapping a prompt.
+        """
+
+    @abc.abstractmethod
+    def rows(self, model: models.Decoder, tokenizer: Tokenizer) -> list[list[int]]:
+        """Return token ids of held-out data, for ``parity``."""
+
+    @abc.abstractmethod
+    def chat(self, path: Path) -> dict[str, Any] | None:
+        """Let llama.cpp answer a held-out prompt from a GGUF file, or return None."""
+
+
+def require_fits(config: RunConfig, context: int) -> None:
+    """Raise ValueError where rows are longer than the model's context."""
+    if config.training.max_length > context:
+        raise ValueError(
+            f"training.max_length is {config.training.max_length}, and the model's "
+            f"context is {context}; give that or less"
+        )
+
+
+def pack(config: RunConfig, sequences: Mapping[str, Sequences]) -> Packed:
+    """Pack the sequences of every split, and count the steps that were asked for.
 
     Args:
         config: of the run.
-        tokenizer: with a chat template.
-        context: the most tokens that the model can look at.
+        sequences: ids and loss by split, ``train`` among them.
 
     Returns:
-        The material; the same configuration and file give the same.
+        The batches.
 
     Raises:
-        ValueError: naming the file and line, or the example, that cannot be used.
-        OSError: where a file cannot be read.
+        ValueError: naming the split whose sequences cannot be packed.
     """
     training = config.training
-    if training.max_length > context:
-        raise ValueError(
-            f"training.max_length is {training.max_length}, and the model's context is "
-            f"{context}; give that or less"
-        )
-    found, removed = _splits(config)
-    splits = {split: examples for split, examples in found.items() if examples}
-    facts: dict[str, Any] = {"duplicates_removed": removed}
-    sequences: dict[str, Sequences] = {}
-    for split, examples in splits.items():
-        facts[split] = {"examples": len(examples), "sha256": _digest(examples)}
-        sequences[split] = _encode(split, examples, tokenizer)
     batches = _pack(config, "train", sequences["train"], seed=training.seed)
     once = {
         split: _pack(config, split, found, epochs=1, shuffle=False)
         for split, found in sequences.items()
         if split != "train"
     }
-    facts |= {
+    facts: dict[str, Any] = {
         "loss_tokens": batches.report.loss_tokens,
         "positions": batches.report.positions,
         "too_long": [list(one) for one in batches.report.too_long],
@@ -85,72 +129,34 @@ def make_material(config: RunConfig, tokenizer: Tokenizer, context: int) -> Mate
     if steps < 0:
         micro = training.num_train_epochs * batches.batches_in_epoch()
         steps = max(round(micro / training.gradient_accumulation_steps), 1)
-    answers = [int(np.count_nonzero(loss)) for _, loss in sequences["train"]]
-    fits = [
-        i
-        for i, (ids, _) in enumerate(sequences["heldout"])
-        if len(ids) <= training.max_length + 1
-    ]
-    chosen = np.linspace(0, len(fits) - 1, min(_SAMPLES, len(fits))).round()
-    return Material(
-        batches=batches,
-        steps=steps,
-        validation=list(once.get("validation", ())),
-        splits=splits,
-        heldout_batches=list(once["heldout"]),
-        samples=[fits[int(i)] for i in chosen],
-        max_new_tokens=min(max(answers) * 3 // 2 + 8, context // 2),
-        facts=facts,
-    )
+    return Packed(batches, steps, {k: list(v) for k, v in once.items()}, facts)
 
 
-def _splits(config: RunConfig) -> tuple[dict[str, list[data.Example]], int]:
-    """Return the examples of each split, and how many duplicates were left out."""
-    chosen, name = config.data, config.specialist
-    if name is not None:
-        count = chosen.train_examples
-        found = data.generate(
-            name, count + chosen.validation_examples, seed=chosen.seed
-        )
-        heldout = data.generate(
-            name, chosen.heldout_examples, seed=chosen.seed, split="heldout"
-        )
-        # The generator leaves duplicates out by itself.
-        splits = {"train": found[:count], "validation": found[count:]}
-        return {**splits, "heldout": heldout}, 0
-    assert chosen.file is not None
-    read = data.read_jsonl(chosen.file)
-    examples = data.deduplicate(read)
-    try:
-        rest, heldout = data.split_by_hash(
-            examples, chosen.heldout_fraction, seed=chosen.seed
-        )
-        splits = {"train": rest, "validation": []}
-        if chosen.validation_fraction:
-            splits["train"], splits["validation"] = data.split_by_hash(
-                rest, chosen.validation_fraction, seed=chosen.seed + 1
-            )
-    except ValueError as error:
-        raise ValueError(
-            f"{chosen.file}: {error} (training, validation and held-out data share no "
-            "prompt; data.validation_fraction=0 does without the second)"
-        ) from error
-    return {**splits, "heldout": heldout}, len(read) - len(examples)
+def token_figures(
+    model: models.Decoder,
+    batches: Sequence[Batch],
+    progress: Callable[[float], None] = lambda share: None,
+) -> dict[str, Any]:
+    """Measure loss and accuracy of the targets in batches, every token alike.
 
+    Args:
+        model: without adapters.
+        batches: at least one.
+        progress: called with the share that is done.
 
-def _encode(
-    split: str, examples: Sequence[data.Example], tokenizer: Tokenizer
-) -> Sequences:
-    found = []
-    for i, example in enumerate(examples):
-        try:
-            if all(turn.role != "user" for turn in example.messages):
-                raise ValueError("no user turn; give the assistant something to answer")
-            found.append(train.chat_tokens(example, tokenizer))
-        except ValueError as error:
-            opening = repr(example.messages[0].content[:40])
-            raise ValueError(f"{split} example {i}, {opening}: {error}") from error
-    return found
+    Returns:
+        ``nll`` in nats a token, ``token_accuracy``, and the number of ``tokens``.
+    """
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+
+    def told() -> Iterator[Batch]:
+        for at, batch in enumerate(batches):
+            progress(at / len(batches))
+            yield batch
+
+    found = train.mean_over(train.make_evaluation(graphdef), params, rest, told())
+    tokens = sum(int((batch["loss_mask"] > 0).sum()) for batch in batches)
+    return {**found, "tokens": tokens}
 
 
 def _pack(
@@ -168,11 +174,3 @@ def _pack(
         )
     except ValueError as error:
         raise ValueError(f"{split} data, training.max_length: {error}") from error
-
-
-def _digest(examples: Sequence[data.Example]) -> str:
-    digest = hashlib.sha256()
-    for example in examples:
-        text = repr((example.messages, example.weight))
-        digest.update(text.encode())
-    return digest.hexdigest()

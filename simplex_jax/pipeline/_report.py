@@ -37,6 +37,13 @@ _TRAINING = {
     "best_eval_loss": "Best held-out loss, nats per token",
     "stopped_by": "Stopped by",
 }
+_SPLIT = {
+    "examples": "Examples",
+    "documents": "Documents",
+    "bytes": "Bytes",
+    "tokens": "Tokens",
+    "sha256": "SHA-256",
+}
 _CHAT = {
     "prompt": "Prompt",
     "text": "Answer",
@@ -117,6 +124,8 @@ def _evaluation(manifest: Mapping, drawn: bool) -> str:
 
 
 def _calibration(manifest: Mapping, drawn: bool) -> str:
+    if manifest.get("task") == "lm":
+        return paragraph("A language model states no confidences.")
     rows = calibration_results(manifest)
     named = dict(zip(("before", "after"), calibrations(manifest), strict=True))
     absent = missing(f"calibration {k}" for k, found in named.items() if not found)
@@ -242,6 +251,8 @@ def _greedy(check: Mapping) -> str:
 
 
 def _chat(manifest: Mapping) -> str:
+    if manifest.get("task") == "lm":
+        return ""
     if not manifest.get("chat"):
         return missing(["a chat completion by llama.cpp"])
     return "<h3>A chat completion by llama.cpp</h3>" + facts(manifest["chat"], _CHAT)
@@ -290,12 +301,17 @@ def _merged(metrics: Sequence[Mapping]) -> list[dict]:
 def _data(manifest: Mapping) -> str:
     data = manifest.get("data") or {}
     parts = {split: data.get(split) for split in ("train", "heldout")}
+    columns = {
+        key: name
+        for key, name in _SPLIT.items()
+        if any(key in (part or {}) for part in parts.values())
+    }
     rows = [
-        (split, part.get("examples"), part.get("sha256"))
+        (split, *(part.get(key) for key in columns))
         for split, part in parts.items()
         if part
     ]
-    shown = table(("Split", "Examples", "SHA-256"), rows) if rows else ""
+    shown = table(("Split", *columns.values()), rows) if rows else ""
     absent = missing(f"{split} data" for split, part in parts.items() if not part)
     too_long = data.get("too_long")
     counts = {**data, "too_long": None if too_long is None else len(too_long)}

@@ -11,7 +11,7 @@ _SHARES = {
     "stated": "Answers with a stated confidence",
     "token_accuracy": "Token accuracy",
 }
-_LOSSES = {"nll": "Loss, nats per token"}
+_LOSSES = {"nll": "Loss, nats per token", "bits_per_byte": "Bits per byte"}
 _CALIBRATION = {
     "ece": "Expected calibration error",
     "mce": "Maximum calibration error",
@@ -104,13 +104,19 @@ def basis(manifest: Mapping) -> str:
     """
     evaluation = manifest.get("evaluation") or {}
     found = evaluation.get("after") or evaluation.get("before") or {}
-    units = (("prompts", "from", "templates"), ("tokens", "in", "sequences"))
+    units = (
+        ("prompts", "from", "templates"),
+        ("tokens", "in", "sequences"),
+        ("tokens", "in", "documents"),
+    )
     size = "size not computed"
     for unit, link, group in units:
-        if found.get(unit) is not None:
-            size = f"{found[unit]} {unit}"
-            if found.get(group) is not None:
-                size += f" {link} {found[group]} {group}"
+        if found.get(unit) is None:
+            continue
+        if found.get(group) is not None:
+            size = f"{found[unit]} {unit} {link} {found[group]} {group}"
+            break
+        size = f"{found[unit]} {unit}"
     text = f"Held-out data: {size}."
     if any(row.before_interval or row.after_interval for row in results(manifest)):
         text += " Intervals: 95 % bootstrap over templates."

@@ -14,19 +14,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
-from .. import data, lora, models, train
+from .. import lora, models, train
 from .._files import replacing
 from ..text import Tokenizer
-from ._answers import examine, samples
 from ._card import model_card
 from ._config import RunConfig, differences, make_config
+from ._examples import make_examples
 from ._export import write_modelfile
-from ._llamacpp import chat_completion
-from ._material import Material, make_material
-from ._parity import chat_rows, parity
+from ._material import Material
+from ._parity import parity
 from ._report import report_html
 from ._source import MANIFEST, open_model, read_manifest
+from ._texts import make_texts, train_tokenizer
 from ._verify import verify
 
 _PACKAGES = (
@@ -73,8 +74,9 @@ def run(
     """Train a specialist and leave its folder, or go on with an unfinished one.
 
     The folder holds ``manifest.json``, ``metrics.jsonl``, ``data/``, ``checkpoints/``,
-    ``adapter/`` (or ``model/`` after training in full), a GGUF file, ``Modelfile``,
-    ``report.html`` and ``README.md``.
+    ``adapter/`` (or ``model/`` after training in full), ``tokenizer/`` where one was
+    trained, a GGUF file, ``Modelfile`` where there is a chat template, ``report.html``
+    and ``README.md``. A governed model ends as ``model/`` and has no GGUF file.
 
     Args:
         config: all that decides the run.
@@ -117,7 +119,7 @@ class _Run:
         trainable = counts.total if config.training.full else counts.trainable
         manifest["base"] = {
             "source": config.base,
-            "hub_name": models.hub_name(config.base),
+            "hub_name": models.hub_name(config.base) if config.base else None,
             "parameters": counts.total - counts.trainable,
             "trainable": trainable,
             "percent": 100 * trainable / counts.total,
@@ -125,18 +127,18 @@ class _Run:
         fitted = self.timed("training", lambda: self.fit(student, material))
         trained = self.keep_weights(fitted.model, tokenizer)
         self.examine("after", trained, tokenizer, material)
-        path = self.timed("export", lambda: self.export(trained, tokenizer))
-        manifest["parity"] = self.timed(
-            "parity", lambda: self.compare(path, trained, tokenizer, material)
-        )
-        self.timed("verify", lambda: self.prove(path, material))
-        manifest["samples"] = samples(config, material, manifest.pop("answers"))
+        exported = []
+        if trained.config.governance is None:
+            exported = self.publish(trained, tokenizer, material)
+        else:
+            self.listener.say("no GGUF file: llama.cpp has no governance heads")
+        manifest["samples"] = material.samples(manifest.pop("answers"))
         manifest["files"] = {
             file.relative_to(self.out).as_posix(): {
                 "bytes": file.stat().st_size,
                 "sha256": _sha256(file),
             }
-            for file in (path, path.with_name("Modelfile"), *_weights(self.out))
+            for file in (*exported, *_weights(self.out))
         }
         manifest["status"] = "finished"
         for name, text in (
@@ -172,13 +174,7 @@ class _Run:
         return found
 
     def material(self, model: models.Decoder, tokenizer: Tokenizer) -> Material:
-        if tokenizer.chat_template is None:
-            raise ValueError(
-                f"base {self.config.base!r} has no chat template; take one that was "
-                "tuned on instructions"
-            )
-        context = model.config.max_position_embeddings
-        found = make_material(self.config, tokenizer, context)
+        found = _make_material(self.config, model, tokenizer)
         began_with = self.manifest.setdefault("data", found.facts)
         if changed := differences(began_with, found.facts, "data"):
             raise ValueError(
@@ -186,9 +182,10 @@ class _Run:
                 "it back, or train into another folder"
             )
         (self.out / "data").mkdir(exist_ok=True)
-        for split, examples in found.splits.items():
-            data.write_jsonl(self.out / "data" / f"{split}.jsonl", examples)
-        report = found.batches.report
+        found.write(self.out / "data")
+        if self.config.model is not None:
+            tokenizer.save_hf(self.out / "tokenizer")
+        report = found.packed.batches.report
         if report.too_long:
             self.listener.say(str(report))
         return found
@@ -202,21 +199,22 @@ class _Run:
     ) -> None:
         figures, texts = self.timed(
             when,
-            lambda: examine(self.config, model, tokenizer, material, self.share),
+            lambda: material.examine(model, tokenizer, self.share),
         )
         self.manifest["evaluation"][when] = figures
         self.manifest["answers"][when] = texts
         self.save()
 
     def fit(self, model: models.Decoder, material: Material) -> train.Fit:
-        listener, steps = self.listener, material.steps
+        listener, packed = self.listener, material.packed
+        steps = packed.steps
         fitted = train.fit(
             model,
-            material.batches,
+            packed.batches,
             self.config.training,
             steps=steps,
             folder=self.out,
-            heldout=material.validation,
+            heldout=packed.once.get("validation", ()),
             report=lambda record: listener.record(record, steps),
             say=listener.say,
             should_stop=listener.should_stop,
@@ -228,7 +226,7 @@ class _Run:
             )
         self.manifest["training"] = {
             "steps": fitted.steps,
-            "epochs": fitted.tokens / material.batches.report.positions,
+            "epochs": fitted.tokens / packed.batches.report.positions,
             "tokens": fitted.tokens,
             "loss_tokens": fitted.loss_tokens,
             "seconds": fitted.seconds,
@@ -251,30 +249,41 @@ class _Run:
         if full:
             models.save_hf(model, tokenizer, folder)
             return model
+        assert self.config.base is not None
         name = models.hub_name(self.config.base) or self.config.base
         lora.save_peft(model, folder, name)
         return lora.merge(model)
+
+    def publish(
+        self, model: models.Decoder, tokenizer: Tokenizer, material: Material
+    ) -> list[Path]:
+        """Write the GGUF file and prove it; return it with what stands beside it."""
+        path = self.timed("export", lambda: self.export(model, tokenizer))
+        self.manifest["parity"] = self.timed(
+            "parity",
+            lambda: parity(
+                path,
+                model,
+                tokenizer,
+                material.rows(model, tokenizer),
+                progress=self.share,
+            ),
+        )
+        self.timed("verify", lambda: self.prove(path, material))
+        recipe = path.with_name("Modelfile")
+        return [path, recipe] if tokenizer.chat_template is not None else [path]
 
     def export(self, model: models.Decoder, tokenizer: Tokenizer) -> Path:
         kind, name = self.config.export.type, self.manifest["name"]
         path = self.out / f"{name}-{kind}.gguf"
         models.save_gguf(model, tokenizer, path, kind, name=name, progress=self.share)
-        # As it was judged: greedy.
-        greedy = {"temperature": 0}
-        write_modelfile(
-            path.with_name("Modelfile"), model, tokenizer, path.name, greedy
-        )
+        if tokenizer.chat_template is not None:
+            # As it was judged: greedy.
+            greedy = {"temperature": 0}
+            write_modelfile(
+                path.with_name("Modelfile"), model, tokenizer, path.name, greedy
+            )
         return path
-
-    def compare(
-        self,
-        path: Path,
-        model: models.Decoder,
-        tokenizer: Tokenizer,
-        material: Material,
-    ) -> dict[str, Any]:
-        rows = chat_rows(model, tokenizer, material.splits["heldout"])
-        return parity(path, model, tokenizer, rows, progress=self.share)
 
     def prove(self, path: Path, material: Material) -> None:
         """Compare the file with llama.cpp, and let llama.cpp answer by itself."""
@@ -283,15 +292,9 @@ class _Run:
         except ModuleNotFoundError as error:
             self.listener.say(f"not verified: {error}")
             return
-        example = material.splits["heldout"][material.samples[0]]
         self.manifest["verification"] = verification.to_json()
         self.manifest["verification"]["path"] = path.name
-        self.manifest["chat"] = chat_completion(
-            path,
-            example.chat()[:-1],
-            max_tokens=material.max_new_tokens,
-            context_tokens=self.config.training.max_length + material.max_new_tokens,
-        )
+        self.manifest["chat"] = material.chat(path)
         for problem in verification.problems:
             self.listener.say(f"verification: {problem}")
 
@@ -319,14 +322,14 @@ def evaluate(
     listener.stage("load")
     model, tokenizer = open_model(folder)
     listener.stage("data")
-    material = make_material(config, tokenizer, model.config.max_position_embeddings)
+    material = _make_material(config, model, tokenizer)
     if changed := differences(manifest["data"], material.facts, "data"):
         raise ValueError(
             f"{os.fspath(folder)} was judged on other data ({'; '.join(changed)}); "
             "bring it back"
         )
     listener.stage("answers")
-    return examine(config, model, tokenizer, material, listener.share)[0]
+    return material.examine(model, tokenizer, listener.share)[0]
 
 
 def _open(out: Path, config: RunConfig) -> dict[str, Any]:
@@ -352,6 +355,7 @@ def _open(out: Path, config: RunConfig) -> dict[str, Any]:
         "status": "running",
         "name": config.export.name or out.resolve().name,
         "specialist": config.specialist,
+        "task": config.task,
         "config": values,
         "versions": _versions(),
         "machine": {
@@ -381,14 +385,28 @@ def _versions() -> dict[str, str]:
     return versions
 
 
+def _make_material(
+    config: RunConfig, model: models.Decoder, tokenizer: Tokenizer
+) -> Material:
+    make = make_texts if config.task == "lm" else make_examples
+    return make(config, tokenizer, model.config.max_position_embeddings)
+
+
 def _load(config: RunConfig) -> tuple[models.Decoder, Tokenizer]:
     training = config.training
+    remat = "projections" if training.gradient_checkpointing else "none"
+    if config.model is not None:
+        tokenizer = train_tokenizer(config)
+        sizes = dataclasses.replace(config.model, vocab_size=tokenizer.vocab_size)
+        rngs = nnx.Rngs(training.seed)
+        return models.Decoder(sizes, remat=remat, rngs=rngs), tokenizer
+    assert config.base is not None
     # In full training, float32 weights are cast in every step instead.
     narrow = training.bf16 and not training.full
     return models.load(
         config.base,
         dtype=jnp.bfloat16 if narrow else jnp.float32,
-        remat="projections" if training.gradient_checkpointing else "none",
+        remat=remat,
     )
 
 

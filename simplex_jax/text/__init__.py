@@ -7,4 +7,5 @@ from ._modelfile import modelfile as modelfile
 from ._pieces import StreamDecoder as StreamDecoder
 from ._splits import known_pre as known_pre
 from ._tokenizer import Tokenizer as Tokenizer
+from ._train import train_bpe as train_bpe
 from ._vocabulary import TokenType as TokenType

@@ -1,9 +1,12 @@
-"""Conversations as token ids, and which of them are to be learned."""
+"""Conversations and documents as token ids, and which of them are to be learned."""
 
 import numpy as np
 
 from ..data import Example
 from ..text import Tokenizer
+
+# Texts that end a document in the base models' own training.
+_ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>")
 
 
 def chat_tokens(
@@ -63,6 +66,48 @@ def chat_tokens(
         end = len(told)
     loss += [0.0] * (len(ids) - len(loss))
     return np.asarray(ids, np.int32), np.asarray(loss, np.float32)
+
+
+def document_tokens(text: str, tokenizer: Tokenizer) -> np.ndarray:
+    """Encode a whole document, with the token that ends it.
+
+    It begins with BOS where the tokenizer adds one, otherwise with the token that ends
+    the document before, so that its first token has something to be predicted from.
+
+    Args:
+        text: special tokens spelled out in it stay text.
+        tokenizer: with a token that ends a text.
+
+    Returns:
+        Ids int32 (T,).
+
+    Raises:
+        ValueError: where no token ends a text.
+    """
+    known = (tokenizer.ids_by_token.get(text) for text in _ENDS)
+    end = next((i for i in known if i is not None), tokenizer.eos_id)
+    if end is None:
+        raise ValueError(
+            "the tokenizer has no token that ends a text; set eos_id with "
+            "dataclasses.replace(tokenizer, eos_id=...)"
+        )
+    begin = tokenizer.bos_id if tokenizer.add_bos else end
+    return np.asarray([begin, *tokenizer.encode(text), end], np.int32)
+
+
+def token_windows(ids: np.ndarray, length: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Cut a document into pieces for ``data.pack``; no token is a target twice.
+
+    Args:
+        ids: of the document, (T,), T >= 2.
+        length: the most cells that a piece fills, >= 1.
+
+    Returns:
+        Ids and loss of each piece, both of at most ``length + 1`` tokens. A piece
+        begins with the last token of the one before it, which it does not predict.
+    """
+    pieces = [ids[at : at + length + 1] for at in range(0, len(ids) - 1, length)]
+    return [(piece, np.ones(len(piece), np.float32)) for piece in pieces]
 
 
 def _encode(tokenizer: Tokenizer, text: str) -> list[int]:

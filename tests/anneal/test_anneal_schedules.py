@@ -26,6 +26,9 @@ SCHEDULES = {
         rule=anneal.metropolis
     ),
     "legacy": lambda: anneal.LearnableSchedule.default(legacy=True),
+    "epistemic": lambda: anneal.EpistemicSchedule.default(
+        dissent=anneal.Dissent(period=60, window=30)
+    ),
 }
 every_schedule = pytest.mark.parametrize("name", SCHEDULES)
 

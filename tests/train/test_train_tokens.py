@@ -4,8 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from simplex_jax import data, train
+from simplex_jax import data, text, train
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +77,33 @@ def test_a_template_that_rewrites_the_past_is_refused(tokenizer):
     messages = tuple(data.Turn(role, "some words") for role in turns)
     with pytest.raises(ValueError, match="rewrites what stands before"):
         train.chat_tokens(data.Example(messages), rewriting)
+
+
+@settings(max_examples=50)
+@given(st.integers(2, 200), st.integers(1, 64))
+def test_windows_predict_every_token_once_and_never_the_first(count, length):
+    ids = np.arange(count, dtype=np.int32)
+    pieces = train.token_windows(ids, length)
+    targets = np.concatenate([piece[1:] for piece, _ in pieces])
+    assert targets.tolist() == ids[1:].tolist()
+    assert all(2 <= len(piece) <= length + 1 for piece, _ in pieces)
+    assert all(piece.shape == loss.shape and loss.all() for piece, loss in pieces)
+
+
+def test_a_document_begins_and_ends_with_tokens_of_its_own():
+    tokenizer = text.train_bpe(["the cat sat on the mat"] * 3, 260)
+    ids = train.document_tokens("the mat<|endoftext|>", tokenizer).tolist()
+    assert ids[0] == ids[-1] == 0
+    assert 0 not in ids[1:-1]
+    assert tokenizer.decode(ids[1:-1]) == "the mat<|endoftext|>"
+    endless = dataclasses.replace(
+        tokenizer,
+        tokens=("<begin>", *tokenizer.tokens[1:]),
+        eos_id=None,
+    )
+    with pytest.raises(ValueError, match="no token that ends a text"):
+        train.document_tokens("the mat", endless)
+    # Without BOS a text begins with the end of the one before it.
+    other = dataclasses.replace(endless, eos_id=5, bos_id=None, add_bos=False)
+    ids = train.document_tokens("cat", other).tolist()
+    assert ids == [5, *other.encode("cat"), 5]
