@@ -5,6 +5,9 @@ schedules can drive both under ``jit``.
 """
 
 from . import logic as logic
+from ._attention import AttentionConfig as AttentionConfig
+from ._attention import TemperatureAttention as TemperatureAttention
+from ._attention import temperature_attention as temperature_attention
 from ._circuit import LogicCircuit as LogicCircuit
 from ._controller import ControllerState as ControllerState
 from ._controller import TemperatureController as TemperatureController
@@ -18,6 +21,9 @@ from ._gumbel import gumbel_softmax as gumbel_softmax
 from ._mode import Mode as Mode
 from ._policy import Policy as Policy
 from ._policy import Veto as Veto
+from ._positions import alibi_bias as alibi_bias
+from ._positions import rotary as rotary
+from ._positions import sinusoidal_positions as sinusoidal_positions
 from ._program import Program as Program
 from ._router import Router as Router
 from ._router import Routing as Routing
