@@ -2,10 +2,10 @@
 
     python benchmarks/governed_step.py [--layers 30] [--rows 2] [--turns 6]
 
-Loss and gradient of all weights, 128 tokens a row, SmolLM2's shape in float32. The plain
-decoder's MLP is widened until it has as many parameters as the governed one. Process CPU
-time, so that other work on the machine counts as little as it can; a ratio is taken of
-each turn, and the first turn, which compiles, is left out.
+Loss and gradient of all weights, 128 tokens a row, SmolLM2's shape in float32. The
+plain decoder's MLP is widened until it has as many parameters as the governed one.
+Process CPU time, so that other work on the machine counts as little as it can; a ratio
+is taken of each turn, and the first turn, which compiles, is left out.
 """
 
 import argparse

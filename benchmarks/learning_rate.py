@@ -10,9 +10,9 @@ Every method has the same number of inner runs to find its schedule, each with a
 a split and an order of its own; a gradient counts as GRADIENT_COST runs. What it finds
 is then run on fresh seeds, on data that no method saw. Baselines are tuned by random
 search with successive halving. Learning starts from a flat schedule at a given rate,
-first tries other heights of it, with the usual optimizer and with schedule-free's
-averages, then descends the held-out loss in the logarithms of the rates at eight points
-of the run.
+first tries other heights of it, flat and falling, with the usual optimizer and with
+schedule-free's averages, then descends the held-out loss in the logarithms of the rates
+at eight points of the run.
 """
 
 import argparse
@@ -95,6 +95,8 @@ def main() -> None:
     }
     for name in tasks if args.task == "all" else [args.task]:
         result[name] = compare(name, tasks[name](), args.quick)
+    if "lora" in result:
+        result["transfer"] = transfer(result["lora"]["rows"])
     if args.json:
         args.json.write_text(json.dumps(result, indent=2) + "\n")
 
@@ -111,7 +113,10 @@ def compare(name: str, task: Task, quick: bool) -> dict[str, Any]:
         found[f"learned from {rate:g}"] = (
             trials.rates(curve, inner),
             trials.runs - before,
-            {"inner": inner, "log_rates": np.asarray(schedule.log_rates).tolist()},
+            {
+                "inner": inner,
+                "log_rates": np.asarray(schedule.free["log_rates"]).tolist(),
+            },
         )
         _say(name, f"learned from {rate:g}", started)
     budget = max(runs for _, runs, _ in found.values())
@@ -122,7 +127,7 @@ def compare(name: str, task: Task, quick: bool) -> dict[str, Any]:
         _say(name, label, started)
     rows, tests = {}, {}
     # Of a stream of keys that neither learning nor tuning draws from.
-    keys = jax.random.split(jax.random.key(2**21), FRESH_SEEDS)
+    keys = jax.random.split(jax.random.key(2**22), FRESH_SEEDS)
     for label, (method, runs, chosen) in found.items():
         tests[label] = np.array([method(key)[1] for key in keys])
         rows[label] = {"runs": runs, "chosen": chosen, "test": tests[label].tolist()}
@@ -174,19 +179,24 @@ def after(task: Task, optimizer: Any, final: Any, key: Any) -> tuple[Any, Any]:
 
 def learn(trials: Trials, rate: float, meta_steps: int) -> tuple[Any, str]:
     """Learn a schedule, from a flat one at the rate given, and for which inner."""
-    task, seeds, judges = trials.task, 8, 16
+    task, seeds, judges = trials.task, 4, 16
     flat = anneal.PiecewiseLR.constant(rate, steps=task.steps)
-    # A gradient from beyond a rate that diverges is noise: find a height that trains.
+    logs = flat.free["log_rates"]
+    # A gradient from beyond a rate that diverges is noise: find a height that trains,
+    # of the flat curve and of one that warms up and falls to a thirtieth.
+    bend = jnp.log(jnp.array([0.3, 1, 1, 1, 0.7, 0.4, 0.15, 0.03]))
+    shapes = [flat, anneal.PiecewiseLR({"log_rates": logs + bend}, flat.steps)]
     probes = jax.random.split(jax.random.key(1), 4)
     losses = {}
     for name in inners(task):
-        for height in [rate * 10 ** (k / 2) for k in range(-6, 5)]:
-            method = trials.rates(jnp.full(task.steps, height), name)
-            found = [method(k)[0] for k in probes]
-            losses[name, height] = np.nan_to_num(np.mean(found), nan=1e9)
-    chosen, height = min(losses, key=lambda x: losses[x])
-    # Half the best height: below the edge the loss is smooth.
-    start = flat.scaled(steps=task.steps, initial_lr=0.5 * height)
+        for i, shape in enumerate(shapes):
+            for height in [rate * 10 ** (k / 2) for k in range(-6, 5)]:
+                curve = shape.at_peak(height)(jnp.arange(task.steps))
+                found = [trials.rates(curve, name)(k)[0] for k in probes]
+                losses[name, i, height] = np.nan_to_num(np.mean(found), nan=1e9)
+    chosen, i, height = min(losses, key=lambda x: losses[x])
+    # Below the edge the loss is smooth.
+    start = shapes[i].at_peak(0.7 * height)
     inner = inners(task)[chosen]
 
     def one(schedule, key):
@@ -199,9 +209,9 @@ def learn(trials: Trials, rate: float, meta_steps: int) -> tuple[Any, str]:
             lambda k: jax.value_and_grad(one)(schedule, k), keys
         )
         # A run that nearly diverged would drown the others.
-        norms = jnp.linalg.norm(slopes.log_rates, axis=-1, keepdims=True)
-        clipped = slopes.log_rates / jnp.maximum(1, norms / 0.3)
-        slope = anneal.PiecewiseLR(jnp.mean(clipped, 0), start.steps)
+        norms = jax.vmap(optax.tree.norm)(slopes)
+        share = 1 / jnp.maximum(1, norms / 0.3) / seeds
+        slope = jax.tree.map(lambda x: share @ x, slopes)
         return anneal.Estimate(jnp.mean(losses), slope)
 
     def validate(schedule):
@@ -235,11 +245,6 @@ def baselines(task: Task, trials: Trials) -> dict[str, tuple[Any, Any]]:
 
     def constant(rate):
         return lambda t: jnp.full(t.shape, rate)
-
-    def cosine(rate, warmup, end):
-        return optax.warmup_cosine_decay_schedule(
-            0.0, rate, max(1, round(warmup * steps)), steps, rate * end
-        )
 
     def stable(rate, warmup, decay):
         up, down = max(1, round(warmup * steps)), max(1, round(decay * steps))
@@ -279,7 +284,7 @@ def baselines(task: Task, trials: Trials) -> dict[str, tuple[Any, Any]]:
     return {
         CONSTANT: (shaped(constant), {"rate": rate}),
         COSINE: (
-            shaped(cosine),
+            shaped(functools.partial(cosine, steps)),
             {"rate": rate, "warmup": warmup, "end": (1e-3, 0.3, "log")},
         ),
         WSD: (
@@ -295,6 +300,12 @@ def baselines(task: Task, trials: Trials) -> dict[str, tuple[Any, Any]]:
             {"factor": (0.05, 5.0, "log"), "decay": (1e-5, 1e-1, "log")},
         ),
     }
+
+
+def cosine(steps: int, rate: float, warmup: float, end: float) -> optax.Schedule:
+    return optax.warmup_cosine_decay_schedule(
+        0.0, rate, max(1, round(warmup * steps)), steps, rate * end
+    )
 
 
 def tune(trials: Trials, make: Any, ranges: Any, budget: int) -> tuple[Any, Any]:
@@ -399,7 +410,7 @@ def digits() -> Task:
         return jnp.mean(mix(logits(params, pixels[pool:]), labels[pool:]))
 
     momentum = functools.partial(optax.sgd, momentum=0.9)
-    return Task(steps, 24, draw, loss, test, momentum, optax.sgd)
+    return Task(steps, 32, draw, loss, test, momentum, optax.sgd)
 
 
 def plays(kind: str) -> bytes:
@@ -450,14 +461,36 @@ def characters() -> Task:
 
     adamw = functools.partial(optax.adamw, eps_root=1e-8)
     free = functools.partial(optax.adamw, b1=0.0, eps_root=1e-8)
-    return Task(steps, 16, draw, loss, test, adamw, free)
+    return Task(steps, 28, draw, loss, test, adamw, free)
 
 
-def adapters() -> Task:
+def transfer(found: dict[str, Any]) -> dict[str, Any]:
+    """Run what was found for one specialist on another that nothing was fitted to."""
+    other = Trials(adapters("histories", bytes.swapcase))
+    default = optax.warmup_cosine_decay_schedule(0.0, 2e-4, 6, other.task.steps)
+    methods = {"cosine at 2e-4, untuned": ("plain", default)}
+    chosen = found["learned from 0.001"]["chosen"]
+    logs = jnp.asarray(chosen["log_rates"])
+    learned = anneal.PiecewiseLR({"log_rates": logs}, float(other.task.steps))
+    methods["learned on the first specialist"] = (chosen["inner"], learned)
+    numbers = found[COSINE]["chosen"]
+    methods["cosine tuned on the first specialist"] = (
+        "plain",
+        cosine(other.task.steps, **numbers),
+    )
+    keys = jax.random.split(jax.random.key(2**23), FRESH_SEEDS)
+    tests, labels = {}, {}
+    for label, (inner, schedule) in methods.items():
+        method = other.rates(schedule(jnp.arange(other.task.steps)), inner)
+        tests[label] = np.array([method(key)[1] for key in keys])
+        labels[label] = (method, 0, None)
+    return summarise("another specialist", tests, labels)
+
+
+def adapters(kind: str = "tragedies", change: Any = bytes.upper) -> Task:
     comedies = jnp.asarray(np.frombuffer(plays("comedies"), np.uint8), jnp.int32)
-    tragedies = np.frombuffer(plays("tragedies").upper(), np.uint8)
-    tragedies = jnp.asarray(tragedies, jnp.int32)
-    last, length = int(0.8 * len(tragedies)), 16
+    text = jnp.asarray(np.frombuffer(change(plays(kind)), np.uint8), jnp.int32)
+    last, length = int(0.8 * len(text)), 16
     config = models.DecoderConfig(
         model_type="llama",
         vocab_size=128,
@@ -470,11 +503,11 @@ def adapters() -> Task:
         tie_word_embeddings=False,
     )
 
-    def batch_of(text, at):
+    def batch_of(codes, at):
         places = jnp.arange(length)
         return {
-            "tokens": text[at[:, None] + places],
-            "targets": text[at[:, None] + places + 1],
+            "tokens": codes[at[:, None] + places],
+            "targets": codes[at[:, None] + places + 1],
             "loss_mask": jnp.ones((len(at), length)),
             "segment_ids": jnp.ones((len(at), length), jnp.int32),
             "positions": jnp.broadcast_to(places, (len(at), length)),
@@ -524,16 +557,16 @@ def adapters() -> Task:
 
     def loss(params, at):
         model = nnx.merge(graphdef, params, frozen)
-        return nll(model, batch_of(tragedies, at))
+        return nll(model, batch_of(text, at))
 
-    at = np.random.default_rng(5).integers(last, len(tragedies) - length, 256)
+    at = np.random.default_rng(5).integers(last, len(text) - length, 256)
 
     def test(params):
         return loss(params, jnp.asarray(at))
 
     adamw = functools.partial(optax.adamw, eps_root=1e-8)
     free = functools.partial(optax.adamw, b1=0.0, eps_root=1e-8)
-    return Task(steps, 8, draw, loss, test, adamw, free)
+    return Task(steps, 16, draw, loss, test, adamw, free)
 
 
 def _say(task: str, label: str, started: float) -> None:

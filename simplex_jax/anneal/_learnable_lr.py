@@ -148,6 +148,25 @@ class LearnableLR:
             free["initial_lr"] = jnp.log(positive("initial_lr", initial_lr))
         return LearnableLR(free, *_plain(steps, self.min_lr))
 
+    def at_peak(self, peak: float) -> "LearnableLR":
+        """Return the same curve with another highest rate.
+
+        Args:
+            peak: the highest rate of the run's steps, above 0.
+
+        Returns:
+            A schedule; every rate has the same share of the highest as before, floor
+            included.
+
+        Raises:
+            ValueError: for a number that is not above 0.
+        """
+        highest = jnp.max(self(jnp.arange(round(self.steps))))
+        factor = positive("peak", peak) / highest
+        free = dict(self.free)
+        free["initial_lr"] = free["initial_lr"] + jnp.log(factor)
+        return LearnableLR(free, *_plain(self.steps, float(factor) * self.min_lr))
+
 
 def _plain(steps: float | int, min_lr: float) -> tuple[float, float]:
     for name, x in (("steps", steps), ("min_lr", min_lr)):

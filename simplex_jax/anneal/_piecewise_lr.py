@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ._checks import count, positive
+from ._run import done, stretched
 
 
 @jax.tree_util.register_dataclass
@@ -26,14 +27,14 @@ class PiecewiseLR:
         '0.10'
 
     Attributes:
-        log_rates: $\ell$, (K,), K >= 2: the leaf that learns.
+        free: $\ell$, (K,), K >= 2, as ``log_rates``: the leaf that learns.
         steps: N, a plain number; not learned.
 
-    Differentiable: jvp, vjp and vmap, in ``log_rates``, and in floating steps except at
-    the points.
+    Differentiable: jvp, vjp and vmap, in ``free``, and in floating steps except at the
+    points.
     """
 
-    log_rates: Any
+    free: Any
     steps: float = field(metadata={"static": True})
 
     @classmethod
@@ -56,7 +57,7 @@ class PiecewiseLR:
         count("knots", knots, 2)
         positive("steps", steps)
         logarithm = jnp.log(positive("rate", rate))
-        return cls(jnp.broadcast_to(logarithm, (knots,)), float(steps))
+        return cls({"log_rates": jnp.broadcast_to(logarithm, (knots,))}, float(steps))
 
     def __call__(self, step: Any) -> jax.Array:
         """Return the learning rate at a step, as the class says.
@@ -67,20 +68,18 @@ class PiecewiseLR:
         Returns:
             Rates of step's shape.
         """
-        last = len(self.log_rates) - 1
-        dtype = jnp.result_type(self.log_rates)
-        at = jnp.clip(jnp.asarray(step, dtype) / self.steps, 0, 1) * last
+        logs = self.free["log_rates"]
+        last = len(logs) - 1
+        at = done(step, self) * last
         before = jnp.minimum(jnp.floor(at), last - 1).astype(jnp.int32)
         share = at - before
-        logs = self.log_rates
         return jnp.exp((1 - share) * logs[before] + share * logs[before + 1])
 
-    def scaled(self, *, steps: float | int, initial_lr: Any = None) -> "PiecewiseLR":
-        """Return the same curve for a run of another length or height.
+    def scaled(self, *, steps: float | int) -> "PiecewiseLR":
+        """Return the same curve for a run of another length.
 
         Args:
             steps: of that run, above 0.
-            initial_lr: the highest of its rates, above 0; None: the same.
 
         Returns:
             A schedule.
@@ -88,8 +87,20 @@ class PiecewiseLR:
         Raises:
             ValueError: for a number that is not above 0.
         """
-        positive("steps", steps)
-        logs = self.log_rates
-        if initial_lr is not None:
-            logs = logs - jnp.max(logs) + jnp.log(positive("initial_lr", initial_lr))
-        return PiecewiseLR(logs, float(steps))
+        return stretched(self, steps)
+
+    def at_peak(self, peak: float) -> "PiecewiseLR":
+        """Return the same curve with another highest rate.
+
+        Args:
+            peak: the highest rate, above 0.
+
+        Returns:
+            A schedule; every rate has the same share of the highest as before.
+
+        Raises:
+            ValueError: for a number that is not above 0.
+        """
+        logs = self.free["log_rates"]
+        logs = logs - jnp.max(logs) + jnp.log(positive("peak", peak))
+        return PiecewiseLR({"log_rates": logs}, self.steps)

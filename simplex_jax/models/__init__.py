@@ -33,3 +33,6 @@ from ._outside import OutsideTensor as OutsideTensor
 from ._outside import outside_tensors as outside_tensors
 from ._outside import parameter_count as parameter_count
 from ._sample import Sampling as Sampling
+from ._trace import Trace as Trace
+from ._trace import attribution as attribution
+from ._trace import trace as trace

@@ -119,7 +119,7 @@ class Governance(nnx.Module):
         x: Float[Array, "B T D"],
         q: Float[Array, "B T N H"],
         k: Float[Array, "B T K H"],
-        real: Bool[Array, "B T"],
+        marks: Marks,
         past: Float[Array, "B K"] | None = None,
     ) -> tuple[Float[Array, "B T N C"], Float[Array, "B T K C"], Array | None]:
         r"""Return q and k with the channels whose product is the heads' bias.
@@ -130,7 +130,7 @@ class Governance(nnx.Module):
             x: normalised stream.
             q: queries.
             k: keys.
-            real: False for padding.
+            marks: padding and beginnings.
             past: what ``neural.Forget`` returned for the tokens before; None: 0.
 
         Returns:
@@ -147,12 +147,27 @@ class Governance(nnx.Module):
         if self.veto is not None:
             bias = self.veto(x)
         if self.forget is not None:
-            fading, past = self.forget(x, real, past)
+            fading, past = self.forget(x, *marks, past)
             bias = fading if bias is None else bias + fading
         if bias is not None:
             keys += split(bias * scale, k.dtype)
             queries.append(jnp.ones((*q.shape[:3], _pieces(k.dtype)), q.dtype))
         return jnp.concatenate(queries, axis=-1), jnp.concatenate(keys, axis=-1), past
+
+    def gates(self, x: Float[Array, "B T D"]) -> dict[str, Float[Array, "B T K"]]:
+        """Return the gates of the heads that have one, in (0, 1).
+
+        Args:
+            x: normalised stream.
+
+        Returns:
+            ``veto``, ``forget`` and ``write``, as far as there are such heads.
+        """
+        heads = {"veto": self.veto, "forget": self.forget}
+        found = {n: head.gate_prob(x) for n, head in heads.items() if head is not None}
+        if self.memory is not None:
+            found["write"] = self.memory.write_prob(x)
+        return found
 
 
 def _pieces(dtype) -> int:

@@ -139,19 +139,40 @@ def attend(
         One vector a query and head, in the dtype of q. Softmax runs in float32 or
         wider. Differentiable in q, k and v by jvp and vjp, fully masked rows included.
     """
+    b, t, n, _ = q.shape
+    weights = attention_weights(q, k, mask, v.shape[3]).astype(v.dtype)
+    out = jnp.einsum("bkgts,bksh->bkgth", weights, v)
+    return out.transpose(0, 3, 1, 2, 4).reshape(b, t, n, v.shape[3])
+
+
+def attention_weights(
+    q: Float[Array, "B T N C"],
+    k: Float[Array, "B K S C"],
+    mask: Bool[Array, "B T S"],
+    width: int,
+) -> Float[Array, "B K G T S"]:
+    """Return the weights of ``attend``, heads by key head and place in its group.
+
+    Args:
+        q: as for ``attend``, likewise the rest.
+        k: keys.
+        mask: where a query may look.
+        width: H, whose root divides the products.
+
+    Returns:
+        Rows of sum 1, or of zeros, in float32 or wider.
+    """
     b, t, n, channels = q.shape
-    groups, h = v.shape[1], v.shape[3]
+    groups = k.shape[1]
     q = q.reshape(b, t, groups, n // groups, channels).transpose(0, 2, 3, 1, 4)
     dtype = wide(q.dtype)
     scores = jnp.einsum("bkgtc,bksc->bkgts", q, k, preferred_element_type=dtype)
     allowed = mask[:, None, None]
-    scores = jnp.where(allowed, scores * h**-0.5, jnp.finfo(dtype).min)
+    scores = jnp.where(allowed, scores * width**-0.5, jnp.finfo(dtype).min)
     top = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
     weights = jnp.where(allowed, jnp.exp(scores - top), 0)
     total = jnp.sum(weights, axis=-1, keepdims=True)
-    weights = (weights / jnp.where(total == 0, 1, total)).astype(v.dtype)
-    out = jnp.einsum("bkgts,bksh->bkgth", weights, v)
-    return out.transpose(0, 3, 1, 2, 4).reshape(b, t, n, h)
+    return weights / jnp.where(total == 0, 1, total)
 
 
 def attend_causally(
@@ -236,7 +257,7 @@ class Attention(nnx.Module):
         self,
         x: Float[Array, "B T D"],
         rope: tuple[Array, Array],
-        real: Bool[Array, "B T"],
+        marks: Marks,
         *,
         past: Float[Array, "B K"] | None = None,
         key: PRNGKey | None = None,
@@ -246,7 +267,7 @@ class Attention(nnx.Module):
         Args:
             x: normalised stream.
             rope: cos and sin tables.
-            real: False for padding.
+            marks: for the governance heads.
             past: of a cache: ``forgotten``.
             key: for dropout in adapters.
 
@@ -264,7 +285,7 @@ class Attention(nnx.Module):
         q, k = apply_rope(q, rope), apply_rope(k, rope)
         if self.governance is None:
             return q, k, None
-        return self.governance.widen(x, q, k, real, past)
+        return self.governance.widen(x, q, k, marks, past)
 
     def __call__(
         self,
@@ -296,7 +317,7 @@ class Attention(nnx.Module):
         if marks is None:
             marks = Marks(jnp.ones((b, t), bool), jnp.zeros((b, t), bool))
         q, k, forgotten = self.queries_and_keys(
-            x, rope, marks.real, past=past.forgotten, key=key
+            x, rope, marks, past=past.forgotten, key=key
         )
         v = kept(self.v_proj(x, key=fold(key, 2))).reshape(b, t, -1, self.head_width)
         k, v = k.transpose(0, 2, 3, 1), v.swapaxes(1, 2)

@@ -9,6 +9,8 @@ from ._attention import AttentionConfig as AttentionConfig
 from ._attention import TemperatureAttention as TemperatureAttention
 from ._attention import temperature_attention as temperature_attention
 from ._circuit import LogicCircuit as LogicCircuit
+from ._concepts import Concepts as Concepts
+from ._concepts import concept_loss as concept_loss
 from ._controller import ControllerState as ControllerState
 from ._controller import TemperatureController as TemperatureController
 from ._delta import DeltaMemory as DeltaMemory
@@ -18,6 +20,11 @@ from ._gate import DualGate as DualGate
 from ._gate import threshold_gate as threshold_gate
 from ._gumbel import gumbel_sigmoid as gumbel_sigmoid
 from ._gumbel import gumbel_softmax as gumbel_softmax
+from ._learn import Accuracy as Accuracy
+from ._learn import Learned as Learned
+from ._learn import Record as Record
+from ._learn import circuit_accuracy as circuit_accuracy
+from ._learn import learn_circuit as learn_circuit
 from ._mode import Mode as Mode
 from ._policy import Policy as Policy
 from ._policy import Veto as Veto
@@ -25,7 +32,14 @@ from ._positions import alibi_bias as alibi_bias
 from ._positions import rotary as rotary
 from ._positions import sinusoidal_positions as sinusoidal_positions
 from ._program import Program as Program
+from ._readout import Bits as Bits
+from ._readout import GroupSum as GroupSum
+from ._readout import Readout as Readout
 from ._router import Router as Router
 from ._router import Routing as Routing
 from ._straight_through import straight_through as straight_through
 from ._straight_through import straight_through_step as straight_through_step
+from ._trace import importance as importance
+from ._trace import normalised_entropy as normalised_entropy
+from ._trace import received_attention as received_attention
+from ._trace import roll_out as roll_out

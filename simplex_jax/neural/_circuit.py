@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from . import logic
-from ._checks import positive
+from .._typing import PRNGKey
+from ._checks import positive, probability
 from ._mode import Mode
 from ._program import Program, program
 from ._straight_through import straight_through
@@ -22,61 +22,68 @@ _PASS = (-1.0, -1.0, 1.0, 1.0)
 class LogicLayer(nnx.Module):
     r"""Gates side by side, each a disjunction of the four cases of its two pins.
 
-    A pin reads $\sum_s \mathrm{softmax}(w / T)_s x_s$ of the signals before it. The
-    gate is the OR of four ANDs, each of one case and of its learned truth
-    $\sigma(t / T)$; the cases exclude each other, so that OR is a sum and the value the
-    gate's probability where the pins are independent.
+    A pin has K candidates among the signals before it and reads
+    $a = \sum_k \mathrm{softmax}(w / T)_k x_{c_k}$. With truths $t = \sigma(l / T)$
+    a gate is the OR of four ANDs, each of one case and its truth:
+    $t_0 (1-a)(1-b) + t_1 (1-a) b + t_2 a (1-b) + t_3 a b$; the cases exclude each
+    other, so that OR is a sum, and the value the gate's probability where the pins are
+    independent.
 
     Args:
         signals: S, how many there are to read.
+        near: how many of them, the last ones, are the layer before.
         gates: G.
-        rngs: for the wiring.
+        fan_in: K where S is larger; S signals or fewer are all candidates.
+        rngs: for the candidates and the start.
     """
 
-    def __init__(self, *, signals: int, gates: int, rngs: nnx.Rngs):
-        """Draw the wiring, (G, 2, S), and make pass-through gates, (G, 4)."""
-        # So wide that each pin starts near one signal: averages cannot be extracted.
-        wiring = 3 * jax.random.normal(rngs.params(), (gates, 2, signals))
-        self.wiring_logit = nnx.Param(wiring)
-        noise = 0.3 * jax.random.normal(rngs.params(), (gates, 4))
+    def __init__(
+        self, *, signals: int, near: int, gates: int, fan_in: int, rngs: nnx.Rngs
+    ):
+        """Deal the candidates, (G, 2, K), and make gates that pass a signal on."""
+        self.candidates = nnx.Variable(_deal(signals, near, gates, fan_in, rngs))
+        # So far apart that a pin starts near one signal: averages cannot be extracted.
+        wiring = jax.random.normal(rngs.params(), self.candidates.shape)
+        wiring = nnx.Param(wiring.at[:, 0, 0].add(3))
+        # A pin without a choice has nothing to learn.
+        self.wiring_logit = nnx.data(wiring if wiring.shape[-1] > 1 else None)
+        noise = jax.random.normal(rngs.params(), (gates, 4))
         self.truth_logit = nnx.Param(jnp.asarray([_PASS]) + noise)
 
     def __call__(
-        self, x: Float[Array, "B S"], mode: Mode, temperature: Float[ArrayLike, ""]
-    ) -> Float[Array, "B G"]:
+        self, x: Float[Array, "S B"], mode: Mode, temperature: Float[ArrayLike, ""]
+    ) -> Float[Array, "G B"]:
         """Return the gates' values.
 
         Args:
-            x: probabilities.
-            mode: HARD reads the likeliest signal and the likelier truth.
+            x: probabilities, signals first: what a pin gathers is then contiguous.
+            mode: HARD reads the likeliest candidate and the likelier truth.
             temperature: T > 0, of wiring and truth alike.
 
         Returns:
             Probabilities. Differentiable by jvp and vjp, in HARD by x alone.
         """
-        logit, truth_logit = self.wiring_logit[...], self.truth_logit[...]
-        wiring = jax.nn.softmax(logit / temperature)
-        truth = jax.nn.sigmoid(truth_logit / temperature)
-        if mode is not Mode.SOFT:
-            one_hot = jax.nn.one_hot(logit.argmax(-1), x.shape[-1], dtype=x.dtype)
-            bits = (truth_logit > 0).astype(x.dtype)
-            if mode is Mode.HARD:
-                wiring, truth = one_hot, bits
-            else:
-                wiring = straight_through(one_hot, wiring)
-                truth = straight_through(bits, truth)
-        # Rounding may lift a weighted mean of ones above 1.
-        a, b = (jnp.clip(x @ wiring[:, pin].T, 0, 1) for pin in (0, 1))
-        cases = jnp.stack(
-            [
-                logic.nor(a, b),
-                logic.and_(1 - a, b),
-                logic.and_(a, 1 - b),
-                logic.and_(a, b),
-            ],
-            -1,
-        )
-        return jnp.clip(jnp.einsum("bgc,gc->bg", cases, truth), 0, 1)
+        logit = self.truth_logit[...]
+        truth = jax.nn.sigmoid(logit / temperature)
+        truth = _in_mode(mode, truth, (logit > 0).astype(x.dtype))
+        pins = x[self.candidates[...]]
+        if self.wiring_logit is not None:
+            logit = self.wiring_logit[...]
+            wiring = jax.nn.softmax(logit / temperature)
+            chosen = jax.nn.one_hot(logit.argmax(-1), logit.shape[-1], dtype=x.dtype)
+            pins = pins * _in_mode(mode, wiring, chosen)[..., None]
+        a, b = pins[:, 0].sum(1), pins[:, 1].sum(1)
+        t0, t1, t2, t3 = (truth[:, case, None] for case in range(4))
+        return t0 + (t2 - t0) * a + b * (t1 - t0 + (t0 - t1 - t2 + t3) * a)
+
+    def gates(self) -> Int[np.ndarray, "G 3"]:
+        """Return (table, a, b) of each gate in HARD."""
+        tables = np.asarray(self.truth_logit[...] > 0) @ np.array([1, 2, 4, 8])
+        pins = np.asarray(self.candidates[...])
+        if self.wiring_logit is not None:
+            chosen = np.asarray(self.wiring_logit[...].argmax(-1))
+            pins = np.take_along_axis(pins, chosen[..., None], -1)
+        return np.column_stack([tables, pins[..., 0]])
 
 
 class LogicCircuit(nnx.Module):
@@ -86,31 +93,44 @@ class LogicCircuit(nnx.Module):
         >>> circuit(jnp.array([[0.0, 1.0]])).shape
         (1, 1)
 
-    Every gate may read every input and every gate of the layers before it.
+    Each pin of a gate chooses among ``fan_in`` candidates, three in four of them drawn
+    from the layer before and the rest from all inputs and gates before it. A fresh gate
+    leans to passing on one gate of the layer before.
 
     Args:
         inputs: how many.
         layers: gates a layer; the last one's are the outputs.
-        rngs: for the wiring.
+        fan_in: candidates a pin, at most; 1 fixes the wiring.
+        rngs: for candidates and start.
 
     Raises:
-        ValueError: for no inputs, no layers or an empty layer.
+        ValueError: for no inputs, no layers, an empty layer or no candidates.
 
     Source: Simplex's ``LogicCircuit``; deviation: wiring and the choice of gate are
     learned, from the disjunctive normal form of product logic.
     """
 
-    def __init__(self, inputs: int, layers: Sequence[int], *, rngs: nnx.Rngs):
+    def __init__(
+        self, inputs: int, layers: Sequence[int], *, fan_in: int = 8, rngs: nnx.Rngs
+    ):
         """Make the layers."""
         if inputs < 1:
             raise ValueError(f"inputs is {inputs}; give at least 1")
         if not layers or min(layers) < 1:
             raise ValueError(f"layers is {tuple(layers)}; give at least 1 gate in each")
+        if fan_in < 1:
+            raise ValueError(f"fan_in is {fan_in}; give at least 1 candidate a pin")
         self.inputs = inputs
-        before = np.cumsum([inputs, *layers])
+        sizes = [inputs, *layers]
         self.layers = nnx.List(
-            LogicLayer(signals=int(signals), gates=gates, rngs=rngs)
-            for signals, gates in zip(before, layers, strict=False)
+            LogicLayer(
+                signals=sum(sizes[: i + 1]),
+                near=sizes[i],
+                gates=gates,
+                fan_in=fan_in,
+                rngs=rngs,
+            )
+            for i, gates in enumerate(layers)
         )
 
     def __call__(
@@ -128,7 +148,8 @@ class LogicCircuit(nnx.Module):
             temperature: T > 0; towards 0 the soft circuit becomes the hard one.
 
         Returns:
-            Probabilities; 0 and 1 in HARD for inputs of 0 and 1.
+            Probabilities, in [0, 1] up to rounding; 0 and 1 in HARD for inputs of 0
+            and 1.
 
         Raises:
             ValueError: for another number of inputs, concrete probabilities outside
@@ -141,13 +162,13 @@ class LogicCircuit(nnx.Module):
             raise ValueError(
                 f"x has {x.shape[-1]} inputs a row; the circuit has {self.inputs}"
             )
-        signals = 1 - logic.not_(x)
+        signals = probability("x", x).T
         temperature = positive("temperature", temperature)
         out = signals
         for layer in self.layers:
             out = layer(signals, mode, temperature)
-            signals = jnp.concatenate([signals, out], -1)
-        return out
+            signals = jnp.concatenate([signals, out])
+        return out.T
 
     def extract(self) -> Program:
         """Return the discrete program of the hard circuit, simplified.
@@ -156,29 +177,38 @@ class LogicCircuit(nnx.Module):
             A program with the outputs of ``Mode.HARD``, without gates that are
             constant, copies, repeated or unread.
         """
-        outputs = self.layers[-1].truth_logit[...].shape[0]
-        return program(self.inputs, gates_of(self), outputs)
+        gates = np.concatenate([layer.gates() for layer in self.layers]).tolist()
+        outputs = self.layers[-1].truth_logit.shape[0]
+        return program(self.inputs, [(t, a, b) for t, a, b in gates], outputs)
 
 
-def gates_of(circuit: LogicCircuit) -> list[tuple[int, int, int]]:
-    """Return a circuit's hard gates as (table, a, b), not simplified."""
-    gates = []
-    for layer in circuit.layers:
-        pins = np.asarray(layer.wiring_logit[...].argmax(-1))
-        tables = np.asarray(layer.truth_logit[...] > 0) @ np.array([1, 2, 4, 8])
-        gates += [
-            (int(table), int(a), int(b))
-            for table, (a, b) in zip(tables, pins, strict=True)
-        ]
-    return gates
+def _in_mode(
+    mode: Mode, soft: Float[Array, "*shape"], hard: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
+    if mode is Mode.SOFT:
+        return soft
+    return hard if mode is Mode.HARD else straight_through(hard, soft)
 
 
-def set_gates(circuit: LogicCircuit, gates: Sequence[tuple[int, int, int]]) -> None:
-    """Make a circuit's gates these, sure of themselves at temperatures up to 0.5."""
-    rest = list(gates)
-    for layer in circuit.layers:
-        count, _, signals = layer.wiring_logit[...].shape
-        mine, rest = np.array(rest[:count]), rest[count:]
-        layer.wiring_logit[...] = 10 * jax.nn.one_hot(mine[:, 1:], signals)
-        bits = mine[:, :1] >> np.arange(4)[None] & 1
-        layer.truth_logit[...] = jnp.asarray(10.0 * bits - 5, jnp.float32)
+def _deal(
+    signals: int, near: int, gates: int, fan_in: int, rngs: nnx.Rngs
+) -> Int[Array, "G 2 K"]:
+    """Return each pin's candidates; a first pin's first is in the layer before."""
+    through = signals - near + jnp.arange(gates) % near
+    if signals <= fan_in:
+        turned = (through[:, None, None] + jnp.arange(signals)[None, None]) % signals
+        return jnp.broadcast_to(turned, (gates, 2, signals))
+    close = -(-3 * fan_in // 4)
+    dealt = [
+        signals - near + _balanced(rngs.params(), near, (gates, 2, close)),
+        _balanced(rngs.params(), signals, (gates, 2, fan_in - close)),
+    ]
+    return jnp.concatenate(dealt, -1).at[:, 0, 0].set(through)
+
+
+def _balanced(key: PRNGKey, count: int, shape: tuple[int, ...]) -> Int[Array, "..."]:
+    """Return numbers below count in random order, each as often as any other."""
+    size = int(np.prod(shape))
+    keys = jax.random.split(key, -(-size // count))
+    numbers = jax.vmap(lambda key: jax.random.permutation(key, count))(keys)
+    return numbers.reshape(-1)[:size].reshape(shape)

@@ -6,6 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from ._dense import Dense
+from ._running_sum import running_sum
 
 # Longer chunks do more work a token, shorter ones take more steps.
 _CHUNK = 64
@@ -71,11 +72,11 @@ def delta_rule(
 
 def _chunk(state, q, k, v, log_decay, write, fresh):
     q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
-    log_decay, write = log_decay.swapaxes(1, 2), write.swapaxes(1, 2)
+    total = running_sum(log_decay, fresh).swapaxes(1, 2)
+    write = write.swapaxes(1, 2)
     document = jnp.cumsum(fresh, axis=1)
     together = document[:, :, None] == document[:, None, :]
     together = jnp.tril(together)[:, None]
-    total = jnp.cumsum(log_decay, axis=-1)
     # Masked before the exponential too: what is above the diagonal would overflow.
     gaps = jnp.where(together, total[..., :, None] - total[..., None, :], 0)
     decay = jnp.where(together, jnp.exp(gaps), 0)

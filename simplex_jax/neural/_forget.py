@@ -6,15 +6,16 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from ._dense import Dense
+from ._running_sum import running_sum
 
 
 class Forget(nnx.Module):
     r"""Let keys fade: $a_k (F_t - F_s)$ is added to the score of key s at query t.
 
-    $F_t = \sum_{j \le t} \log f_j$, $f_j = \sigma(x_j W + b)$: a gate at 0 puts all
-    earlier keys out of reach of all later queries. a = 0 at the start, so nothing fades
-    before training; where a turns negative, old keys gain instead. Softmax ignores
-    $F_t$, so only $-a F_s$ is needed, a number a key.
+    $F_t = \sum_{j \le t} \log f_j$ over the document, $f_j = \sigma(x_j W + b)$: a gate
+    at 0 puts all earlier keys out of reach of all later queries. a = 0 at the start, so
+    nothing fades before training; where a turns negative, old keys gain instead.
+    Softmax ignores $F_t$, so only $-a F_s$ is needed, a number a key.
 
     Args:
         features: width D of a token.
@@ -47,6 +48,7 @@ class Forget(nnx.Module):
         self,
         x: Float[Array, "B T D"],
         real: Bool[Array, "B T"],
+        fresh: Bool[Array, "B T"],
         past: Float[Array, "B K"] | None = None,
     ) -> tuple[Float[Array, "B T K"], Float[Array, "B K"]]:
         """Return what each key adds to its scores, and F after the last token.
@@ -54,6 +56,7 @@ class Forget(nnx.Module):
         Args:
             x: normalised stream.
             real: False for padding, which leaves F as it is.
+            fresh: True where a document begins: the sum starts from 0.
             past: F before the first token; None: 0.
 
         Returns:
@@ -61,9 +64,9 @@ class Forget(nnx.Module):
             and vmap, by x, past and the parameters.
         """
         logs = jnp.where(real[..., None], jax.nn.log_sigmoid(self.gate(x)), 0)
-        total = jnp.cumsum(logs, axis=1)
         if past is not None:
-            total = total + past[:, None]
+            logs = logs.at[:, 0].add(jnp.where(fresh[:, :1], 0, past))
+        total = running_sum(logs, fresh)
         return -self.scale[...].astype(total.dtype)[None, None] * total, total[:, -1]
 
     def gate_prob(self, x: Float[Array, "B T D"]) -> Float[Array, "B T K"]:

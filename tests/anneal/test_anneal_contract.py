@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from test_anneal_schedules import SCHEDULES
+from test_anneal_training_schedules import SCHEDULES as TRAINING
 
 from simplex_jax import anneal
 
@@ -21,22 +22,36 @@ MAKES_SCHEDULES = {
     "LearnableSchedule": "learnable",
     "EpistemicSchedule": "epistemic",
 }
+# What trains, and the row of the training schedules' tests that each has.
+TRAINING_SCHEDULES = {
+    "LearnableLR": "lr",
+    "PiecewiseLR": "piecewise_lr",
+    "LearnableDistillation": "distillation",
+    "LearnableSparsity": "sparsity",
+    "LearnableBits": "bits",
+    "LearnableCurriculum": "curriculum",
+    "LearnedSchedules": "bundle",
+}
 ESTIMATORS = {"pathwise", "score_function", "es", "pes"}
 FUNCTIONS = {
     "anneal",
     "anneal_problem",
     "barker",
     "decided_process",
+    "held_out_loss",
     "learn",
     "learn_learning_rate",
     "learn_schedule",
     "load",
     "mean_loss",
+    "meta_train",
     "metropolis",
+    "refuse_rough",
     "relaxed_process",
     "save",
     "search",
     "self_learn_anneal",
+    "take_updates",
     "temper",
     "tempering_process",
     "unrolled_loss",
@@ -47,6 +62,7 @@ TYPES = {
     "AnnealConfig",
     "Choice",
     "Dissent",
+    "Distillation",
     "Emission",
     "Estimate",
     "FixedSchedule",
@@ -55,15 +71,14 @@ TYPES = {
     "Integer",
     "Ladder",
     "Learned",
-    "LearnedRate",
-    "LearnableLR",
     "MetaLoss",
     "Monitors",
-    "PiecewiseLR",
+    "MetaTrained",
     "Problem",
     "Process",
     "Result",
     "Schedule",
+    "ScheduleValues",
     "SelfLearned",
     "Status",
     "Tempered",
@@ -71,7 +86,7 @@ TYPES = {
     "Trial",
     "Uniform",
 }
-PUBLIC = FUNCTIONS | TYPES | MAKES_SCHEDULES.keys()
+PUBLIC = FUNCTIONS | TYPES | MAKES_SCHEDULES.keys() | TRAINING_SCHEDULES.keys()
 
 
 def test_every_public_name_is_in_a_list():
@@ -89,13 +104,20 @@ def test_every_schedule_is_a_row():
             assert jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
+def test_every_training_schedule_is_a_row():
+    assert set(TRAINING_SCHEDULES.values()) == TRAINING.keys()
+    for name, row in TRAINING_SCHEDULES.items():
+        assert isinstance(TRAINING[row](), getattr(anneal, name))
+
+
 @pytest.mark.parametrize("name", sorted(PUBLIC - {"AcceptanceRule"}))
 def test_every_public_name_is_documented(name):
     found = getattr(anneal, name)
     assert found.__doc__
     if inspect.isfunction(found):
         assert "Args:" in found.__doc__
-        assert name == "save" or "Returns:" in found.__doc__
+        silent = {"save", "refuse_rough"}
+        assert name in silent or "Returns:" in found.__doc__
 
 
 MODULES = sorted(p.stem for p in Path(anneal.__file__).parent.glob("_[a-z]*.py"))

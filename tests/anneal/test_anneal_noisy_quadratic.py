@@ -94,10 +94,11 @@ def test_short_horizons_are_biased_where_curvatures_differ():
 
 
 def test_piecewise_rates_are_log_linear_between_their_points():
-    rate = anneal.PiecewiseLR(jnp.log(jnp.array([1.0, 4.0, 0.25])), 100.0)
+    logs = jnp.log(jnp.array([1.0, 4.0, 0.25]))
+    rate = anneal.PiecewiseLR({"log_rates": logs}, 100.0)
     found = rate(jnp.array([0, 25, 50, 75, 100, 500]))
     np.testing.assert_allclose(found, [1, 2, 4, 1, 0.25, 0.25], rtol=1e-6)
-    longer = rate.scaled(steps=200, initial_lr=0.1)
+    longer = rate.scaled(steps=200).at_peak(0.1)
     np.testing.assert_allclose(longer(jnp.array([50, 100])), [0.05, 0.1], rtol=1e-6)
     assert optax.sgd(rate).init(jnp.zeros(2)) is not None
 
@@ -112,7 +113,7 @@ def test_forward_reverse_and_differences_agree(inner):
         loss, start, noise, held_out = problem([1.0, 0.3])
 
         def f(log_rates):
-            rate = anneal.PiecewiseLR(log_rates, float(STEPS))
+            rate = anneal.PiecewiseLR({"log_rates": log_rates}, float(STEPS))
             return anneal.unrolled_loss(loss, start, noise, held_out, rate, inner=inner)
 
         f = jax.jit(f)

@@ -230,7 +230,7 @@ def test_params_come_back():
     assert {k: float(v) for k, v in found.items()} == pytest.approx(given_params)
 
 
-@pytest.mark.parametrize("name", sorted(SCHEDULES.keys() - {"epistemic"}))
+@every_schedule
 def test_files_hold_every_bit(name, tmp_path):
     schedule = SCHEDULES[name]()
     anneal.save(schedule, tmp_path / "schedule.json")

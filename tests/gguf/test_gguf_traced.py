@@ -65,12 +65,12 @@ def rmse(encoded: np.ndarray, type: GGMLType, x: np.ndarray) -> float:
     "name",
     [
         "normal",
-        "laplace",
-        "outlier columns",
-        "outlier rows",
+        pytest.param("laplace", marks=pytest.mark.slow),
+        pytest.param("outlier columns", marks=pytest.mark.slow),
+        pytest.param("outlier rows", marks=pytest.mark.slow),
         "outliers",
-        "small",
-        "positive",
+        pytest.param("small", marks=pytest.mark.slow),
+        pytest.param("positive", marks=pytest.mark.slow),
         "sparse",
         "constant",
     ],
@@ -101,6 +101,7 @@ def test_shapes_are_those_of_the_numpy_codecs(type: GGMLType) -> None:
         np.testing.assert_allclose(decoded, 1, rtol=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("type", TYPES)
 def test_vmap_changes_nothing(type: GGMLType) -> None:
     x = jax.random.normal(jax.random.key(type), (3, 2, 256))

@@ -33,7 +33,7 @@ def outputs(head, x):
     """Return all that a head gives for the stream x."""
     match head:
         case neural.Forget():
-            return head(x, REAL, jnp.full((2, 2), -1.5, x.dtype))
+            return head(x, REAL, FRESH, jnp.full((2, 2), -1.5, x.dtype))
         case neural.DeltaMemory():
             return head(x, REAL, FRESH)
         case _:
@@ -114,16 +114,27 @@ def test_a_vetos_gate_multiplies_a_keys_weight():
 def test_forgetting_sums_logarithms_and_goes_on_after_padding():
     forget = shaken(HEADS["forget"](rngs=nnx.Rngs(0)))
     x = jax.random.normal(jax.random.key(0), (2, 7, 6))
-    bias, past = forget(x, REAL)
+    none = jnp.zeros_like(FRESH)
+    bias, past = forget(x, REAL, none)
     logs = np.where(np.asarray(REAL)[..., None], np.log(forget.gate_prob(x)), 0)
     expected = -np.asarray(forget.scale[...]) * np.cumsum(logs, axis=1)
     np.testing.assert_allclose(bias, expected, rtol=1e-5)
     np.testing.assert_allclose(past, logs.sum(axis=1), rtol=1e-5)
-    first, middle = forget(x[:, :3], REAL[:, :3])
-    second, last = forget(x[:, 3:], REAL[:, 3:], middle)
+    first, middle = forget(x[:, :3], REAL[:, :3], none[:, :3])
+    second, last = forget(x[:, 3:], REAL[:, 3:], none[:, 3:], middle)
     both = np.concatenate([first, second], axis=1)
     np.testing.assert_allclose(both, bias, rtol=1e-5)
     np.testing.assert_allclose(last, past, rtol=1e-5)
+
+
+def test_forgetting_begins_anew_with_each_document():
+    forget = shaken(HEADS["forget"](rngs=nnx.Rngs(0)))
+    x = jax.random.normal(jax.random.key(0), (2, 7, 6))
+    past = jnp.full((2, 2), -9.0)
+    bias, last = forget(x, REAL, FRESH, past)
+    alone, end = forget(x[:1, 3:], REAL[:1, 3:], FRESH[:1, 3:], past[:1])
+    np.testing.assert_allclose(bias[:1, 3:], alone, rtol=1e-6)
+    np.testing.assert_allclose(last[:1], end, rtol=1e-6)
 
 
 def token_by_token(q, k, v, log_decay, write, fresh, state):
