@@ -16,6 +16,7 @@ KEYS = jax.random.split(jax.random.key(3), 4)
 B, T, S, N, K, H = 2, 5, 7, 4, 2, 8
 HEADS = (1, 2)
 TEMPERATURES = jnp.array([0.3, 0.7, 1.5, 4.0])
+attend = jax.jit(neural.temperature_attention, static_argnames=("causal", "mode"))
 MASK = jax.random.bernoulli(KEYS[3], 0.6, (B, N, T, S)).at[0, :, 2].set(False)
 
 
@@ -57,12 +58,10 @@ def best_values(q, k, v, mask=None):
 def test_at_temperature_one_it_is_plain_attention(heads):
     q, k, v = qkv(heads)
     for causal in (False, True):
-        found = neural.temperature_attention(q, k, v, 1.0, causal=causal)
+        found = attend(q, k, v, 1.0, causal=causal)
         plain = jax.nn.dot_product_attention(q, k, v, is_causal=causal)
         np.testing.assert_allclose(found, plain, atol=1e-6)
-    np.testing.assert_allclose(
-        neural.temperature_attention(q, k, v), reference(q, k, v), atol=1e-6
-    )
+    np.testing.assert_allclose(attend(q, k, v), reference(q, k, v), atol=1e-6)
 
 
 def test_temperatures_masks_and_biases_are_those_of_the_definition():
@@ -73,9 +72,7 @@ def test_temperatures_masks_and_biases_are_those_of_the_definition():
         wide = mask if mask is None or mask.ndim != 3 else mask[:, None]
         for causal in (False, True):
             both = lower if mask is None else np.asarray(wide) & lower
-            found = neural.temperature_attention(
-                q, k, v, TEMPERATURES, mask=mask, causal=causal, bias=bias
-            )
+            found = attend(q, k, v, TEMPERATURES, mask=mask, causal=causal, bias=bias)
             expected = reference(q, k, v, TEMPERATURES, both if causal else wide, bias)
             np.testing.assert_allclose(found, expected, atol=2e-6)
 
@@ -86,14 +83,12 @@ def test_hard_mode_is_the_value_of_the_best_key_exactly(heads):
     rows = [np.asarray(x) for x in (q, k, v)]
     for mask in (None, MASK):
         for mode in (Mode.HARD, Mode.STRAIGHT_THROUGH):
-            found = neural.temperature_attention(
-                q, k, v, TEMPERATURES, mask=mask, mode=mode
-            )
+            found = attend(q, k, v, TEMPERATURES, mask=mask, mode=mode)
             np.testing.assert_array_equal(
                 found, best_values(rows[0], rows[1], rows[2], mask)
             )
     # The limit of the soft one, where the best two keys are not near each other.
-    soft = neural.temperature_attention(q, k, v, 1e-4)
+    soft = attend(q, k, v, 1e-4)
     near = np.isclose(soft, best_values(rows[0], rows[1], rows[2]), atol=1e-5)
     assert near.mean() > 0.95
 
@@ -103,7 +98,7 @@ def test_a_query_that_may_look_nowhere_gives_zeros_and_no_slope(mode):
     q, k, v = qkv()
 
     def total(q, k, v, t):
-        out = neural.temperature_attention(q, k, v, t, mask=MASK, mode=mode)
+        out = attend(q, k, v, t, mask=MASK, mode=mode)
         return jnp.sum(out**2), out
 
     slopes, out = jax.grad(total, argnums=(0, 1, 2, 3), has_aux=True)(
@@ -130,7 +125,7 @@ def test_forward_reverse_and_differences_agree():
         mask = jnp.ones((3, 4), bool).at[0, 0].set(False).at[2, 1].set(False)
 
         def f(p):
-            out = neural.temperature_attention(
+            out = attend(
                 p["q"], p["k"], p["v"], p["t"], mask=mask, causal=True, bias=p["b"]
             )
             return jnp.sum(jnp.sin(out))
@@ -144,7 +139,7 @@ def test_straight_through_has_the_derivative_of_the_soft_mode():
     tangents = tuple(jnp.cos(x) for x in arguments)
     slopes = [
         jax.jvp(
-            lambda *a, mode=mode: neural.temperature_attention(*a, mode=mode),
+            lambda *a, mode=mode: attend(*a, mode=mode),
             arguments,
             tangents,
         )[1]
@@ -157,13 +152,11 @@ def test_straight_through_has_the_derivative_of_the_soft_mode():
 def test_it_maps_over_temperatures_and_takes_them_traced():
     q, k, v = qkv()
     sweep = jnp.array([0.2, 1.0, 5.0])
-    found = jax.jit(jax.vmap(lambda t: neural.temperature_attention(q, k, v, t)))(sweep)
+    found = jax.jit(jax.vmap(lambda t: attend(q, k, v, t)))(sweep)
     for t, out in zip(sweep, found, strict=True):
         np.testing.assert_allclose(out, reference(q, k, v, t), atol=2e-6)
     for mode in Mode:
-        wrong = jax.jit(
-            lambda t, mode=mode: neural.temperature_attention(q, k, v, t, mode=mode)
-        )(0.0)
+        wrong = jax.jit(lambda t, mode=mode: attend(q, k, v, t, mode=mode))(0.0)
         assert bool(jnp.isnan(wrong).all())
 
 
@@ -243,10 +236,12 @@ def test_the_temperature_is_learned_to_a_known_optimum():
 def test_every_parameter_gets_a_gradient_or_is_not_there():
     graphdef, state = nnx.split(layer(rope_theta=100.0))
 
-    def loss(state):
+    @jax.jit
+    @jax.grad
+    def slope(state):
         return jnp.sum(nnx.merge(graphdef, state)(X, causal=True) ** 2)
 
-    slopes = jax.grad(loss)(state)
+    slopes = slope(state)
     assert len(jax.tree.leaves(slopes)) == 5
     assert all(bool(jnp.any(slope != 0)) for slope in jax.tree.leaves(slopes))
     fixed = layer(learn_temperature=False, temperature=0.5)
