@@ -44,6 +44,9 @@ from ._objective import relaxed_process as relaxed_process
 from ._pathwise import pathwise as pathwise
 from ._pes import pes as pes
 from ._piecewise_lr import PiecewiseLR as PiecewiseLR
+from ._plots import plot_learning as plot_learning
+from ._plots import plot_run as plot_run
+from ._plots import plot_schedule as plot_schedule
 from ._problem import Problem as Problem
 from ._process import Emission as Emission
 from ._process import Estimate as Estimate
@@ -58,6 +61,8 @@ from ._schedules import exponential as exponential
 from ._schedules import linear as linear
 from ._schedules import logarithmic as logarithmic
 from ._score_function import score_function as score_function
+from ._search import Searched as Searched
+from ._search import search_schedule as search_schedule
 from ._self_learn import AnnealConfig as AnnealConfig
 from ._self_learn import SelfLearned as SelfLearned
 from ._self_learn import self_learn_anneal as self_learn_anneal
