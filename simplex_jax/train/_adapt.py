@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from .. import anneal
-from ._carried import META, carried, with_numbers
+from ._carried import META, Rate, carried, with_numbers
 from ._loss import nll
 from ._step import Batch, TrainState, make_gradients, step_key
 
@@ -42,7 +42,7 @@ def adapts_before(step: int, steps: int) -> bool:
 def make_adaptation(
     graphdef: Any,
     optimizer: optax.GradientTransformation,
-    rate: anneal.LearnableLR,
+    rate: Rate,
     *,
     compute_dtype: Any = None,
     chunk_tokens: int = 256,
@@ -84,12 +84,12 @@ def make_adaptation(
     ):
         now = carried(state.opt_state)
 
-        def loss_after(free):
+        def loss_after(shift):
             def gradient(params, at_and_batch):
                 at, batch = at_and_batch
                 return gradients(params, frozen, batch, step_key(state, at))[0]
 
-            opt_state = optax.tree.set(state.opt_state, rate_numbers=free)
+            opt_state = optax.tree.set(state.opt_state, rate_shift=shift)
             params, _ = anneal.take_updates(
                 gradient,
                 optimizer,
@@ -107,13 +107,11 @@ def make_adaptation(
             at = now.rate_count + jnp.arange(WINDOW)
             return jnp.mean(jnp.log(with_numbers(rate, free)(at)))
 
-        # The height moves all rates alike, as far as they are above the floor.
+        loss, slope = jax.jvp(
+            loss_after, (now.rate_shift,), (jnp.ones_like(now.rate_shift),)
+        )
         free = now.rate_numbers
-        height = {name: jnp.zeros_like(x) for name, x in free.items()}
-        height["initial_lr"] = jnp.ones_like(free["initial_lr"])
-        loss, slope = jax.jvp(loss_after, (free,), (height,))
         moves = jax.grad(log_rate)(free)
-        slope = slope / moves["initial_lr"]
         change, meta = META.update(slope, now.rate_meta, jnp.zeros(()))
         size = sum(jnp.sum(x**2) for x in jax.tree.leaves(moves))
         found = jax.tree.map(lambda x, m: x + change * m / size, free, moves)
