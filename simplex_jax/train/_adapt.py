@@ -1,6 +1,5 @@
 """Adapting the learning rate while it is used, on data that is not trained on."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,10 +16,9 @@ from ._step import Batch, TrainState, make_gradients, step_key
 
 # Updates that an adaptation looks ahead.
 WINDOW = 4
-# What it costs, in steps, at most: its updates and their tangents, and the loss.
-_STEPS = 3 * WINDOW + 3
-# Of the run's steps; the rest up to 30 % is for compiling it once.
-_SHARE = 0.25
+# Between adaptations, in steps. One costs 8 steps, and compiling it what 13 cost, so
+# that it begins when both are less than 30 % of the run (benchmarks/adapt_rate.py).
+_EVERY = 40
 # How far the numbers may go from their start, in logarithms.
 _RADIUS = 0.5
 
@@ -35,8 +33,7 @@ def adapts_before(step: int, steps: int) -> bool:
     Returns:
         Whether it is; a run that is too short is never interrupted.
     """
-    every = math.ceil(_STEPS / _SHARE)
-    return step > 0 and step % every == 0 and step + WINDOW <= steps
+    return step >= 2 * _EVERY and step % _EVERY == 0 and step + WINDOW <= steps
 
 
 def make_adaptation(
