@@ -69,6 +69,6 @@ def test_the_notebook_runs_and_says_what_it_shows(tmp_path):
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
     assert len(pictures) == 3
     found = run(tmp_path, "-W", "ignore", "-c", source).splitlines()
-    # The corners, the accuracies and the pruned formula; what is pruned from may differ.
+    # Corners, accuracies and the pruned formula; what it was pruned from may differ.
     assert found[:5] == shown[:5]
     assert found[-1] == shown[-1] == "pruned: y0 = (x0 xor x1)"
