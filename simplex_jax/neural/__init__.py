@@ -5,6 +5,9 @@ schedules can drive both under ``jit``.
 """
 
 from . import logic as logic
+from ._attention import AttentionConfig as AttentionConfig
+from ._attention import TemperatureAttention as TemperatureAttention
+from ._attention import temperature_attention as temperature_attention
 from ._circuit import LogicCircuit as LogicCircuit
 from ._classifier import Classifier as Classifier
 from ._concepts import Concepts as Concepts
@@ -26,6 +29,9 @@ from ._learn import learn_circuit as learn_circuit
 from ._mode import Mode as Mode
 from ._policy import Policy as Policy
 from ._policy import Veto as Veto
+from ._positions import alibi_bias as alibi_bias
+from ._positions import rotary as rotary
+from ._positions import sinusoidal_positions as sinusoidal_positions
 from ._program import Program as Program
 from ._prune import prune as prune
 from ._readout import Bits as Bits

@@ -68,6 +68,13 @@ GATES = {
     ),
 }
 NOT_GATES = {
+    # In test_neural_attention.py.
+    "AttentionConfig",
+    "TemperatureAttention",
+    "alibi_bias",
+    "rotary",
+    "sinusoidal_positions",
+    "temperature_attention",
     "Mode",
     "Routing",
     "ControllerState",

@@ -349,6 +349,7 @@ def test_too_little_text_is_refused_with_what_is_there(tmp_path):
 
 def test_a_vocabulary_that_the_text_cannot_fill_is_smaller(folder, tmp_path):
     config = texts(folder, {"model": {"vocab_size": 5000}})
+    assert config.model is not None
     model, tokenizer = _load(config)
     assert model.config.vocab_size == tokenizer.vocab_size < 5000
     assert model.config == dataclasses.replace(
