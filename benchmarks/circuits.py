@@ -75,7 +75,7 @@ def tables(seeds):
                     key=key,
                     temperatures=cooling(1000, 0.05),
                     straight_through_steps=300,
-                    restarts=10,
+                    restarts=30,
                     record_every=700,
                 )
             )
