@@ -97,6 +97,8 @@ def recall(variants, seeds, steps, rate):
                 rows = recall_rows(rng, rows=128, distances=[distance], count=17)
                 _, hits = evaluate(config)(state, *windows(*rows, WINDOW))
                 shares[distance].append(float(hits))
+            found = [round(share[-1], 3) for share in shares.values()]
+            print(f"    {name} seed {seed}: {found}", flush=True)
         results[name] = {"hits": shares, "parameters": count(config)}
         print(f"{name:8} {count(config):8} parameters, {seconds:.0f} CPU s a run")
         for distance, found in shares.items():
