@@ -94,7 +94,7 @@ class Classifier:
         """Return the source of a C99 function without branches on data.
 
         Args:
-            name: of the function, a C identifier but ``circuit``, which is what it calls.
+            name: of the function, a C identifier but ``circuit``, which it calls.
 
         Returns:
             ``void name(const uint8_t *x, uint8_t *y, size_t samples)``: x holds the
