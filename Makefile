@@ -71,9 +71,9 @@ bench: $(VENV)/.installed
 	$(PY) benchmarks/quantize.py
 	$(PY) benchmarks/gguf_codecs.py
 	$(PY) benchmarks/imatrix.py
-	$(PY) benchmarks/governed_step.py
-	$(PY) benchmarks/anneal.py --seed 1 --json runs/anneal.json --plot runs/anneal.png
+	$(PY) benchmarks/anneal.py --json runs/anneal.json --plot runs/anneal.png
 	$(PY) benchmarks/anneal_speed.py
+	$(PY) benchmarks/governed_step.py
 	$(PY) benchmarks/learning_rate.py
 	$(PY) benchmarks/search.py
 

@@ -1,6 +1,7 @@
 """Learned schedules against tuned fixed ones, on thirteen problems.
 
     python benchmarks/anneal.py [--quick] [--seed 0] [--only rastrigin,nas]
+        [--hold accept_sharpness]
         [--json benchmarks/anneal.json] [--plot benchmarks/plots/anneal.png]
 
 Exponential, linear, logarithmic and cosine cooling are tuned by
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small budgets")
     parser.add_argument("--seed", type=int, default=0, help="of instances and runs")
     parser.add_argument("--only", default="", help="names of problems, with commas")
+    parser.add_argument("--hold", default="", help="numbers that are not learned")
     parser.add_argument("--json", type=Path, default=HERE / "anneal.json")
     parser.add_argument("--plot", type=Path, default=HERE / "plots" / "anneal.png")
     args = parser.parse_args()
@@ -61,16 +63,19 @@ def main() -> None:
         args.plot = args.plot.with_stem(args.plot.stem + "_quick")
     names = args.only.split(",") if args.only else list(problems.FAMILIES)
 
-    setting = {"seed": args.seed, "quick": args.quick}
+    for path in (args.json, args.plot):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    setting = {"seed": args.seed, "quick": args.quick, "hold": args.hold}
     found = {"problems": {}, **setting}
     if args.json.exists():
         before = json.loads(args.json.read_text())
-        if {k: before[k] for k in setting} == setting:
+        if {k: before.get(k, "") for k in setting} == setting:
             found = before
     for name in names:
         if name not in found["problems"]:
             family = problems.FAMILIES[name](args.seed)
-            found["problems"][name] = compare(family, args.seed, args.quick)
+            held = tuple(args.hold.split(",")) if args.hold else ()
+            found["problems"][name] = compare(family, args.seed, args.quick, held)
             found |= about(args)
             args.json.write_text(json.dumps(found, indent=1) + "\n")
     rows = {name: found["problems"][name] for name in names}
@@ -123,7 +128,9 @@ class OneOf:
         )
 
 
-def compare(family: problems.Family, seed: int, quick: bool) -> dict:
+def compare(
+    family: problems.Family, seed: int, quick: bool, held: tuple[str, ...]
+) -> dict:
     """Tune, learn and judge on one problem."""
     began = time.process_time()
     # Longer runs get fewer chains, so that every problem takes about as long.
@@ -131,7 +138,7 @@ def compare(family: problems.Family, seed: int, quick: bool) -> dict:
     generations = 4 if quick else 8
     key = jax.random.key(seed)
     scale = energy_scale(family, jax.random.fold_in(key, 0))
-    ready = [ranges(name, scale, family.steps) for name in METHODS]
+    ready = [ranges(name, scale, family.steps, held) for name in METHODS]
     options = tuple(middle for middle, _ in ready)
     still = tuple(jax.tree.map(jnp.zeros_like, s) for s in options)
 
@@ -219,7 +226,9 @@ def descend(
     return placed(learned.schedule)
 
 
-def ranges(name: str, scale: float, steps: int) -> tuple[Any, Any]:
+def ranges(
+    name: str, scale: float, steps: int, held: tuple[str, ...]
+) -> tuple[Any, Any]:
     """Return the middle and the spread of the first generation.
 
     Temperatures begin at a tenth of what a first move changes, within a factor of 7 one
@@ -261,6 +270,7 @@ def ranges(name: str, scale: float, steps: int) -> tuple[Any, Any]:
             "accept_threshold": 0.0,
             "accept_sharpness": 1.0,
         }
+        spread |= dict.fromkeys(held, 0.0)
     return schedule, replace(
         schedule, free={k: jnp.float32(x) for k, x in spread.items()}
     )
@@ -445,7 +455,6 @@ def draw(rows: dict, judged: dict, path: Path) -> None:
     axis.set_title("Best energy, learned minus tuned: left of 0, learned is better")
     axis.set_xlabel("standard deviations over held-out instances; intervals of 95 %")
     axis.legend()
-    path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=110)
 
 

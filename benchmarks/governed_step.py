@@ -45,14 +45,15 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=30)
     parser.add_argument("--rows", type=int, default=2)
     parser.add_argument("--turns", type=int, default=6)
+    parser.add_argument("--heads", nargs="+", choices=HEADS, default=list(HEADS))
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     shape = dataclasses.replace(SHAPE, num_hidden_layers=args.layers)
     print(f"{args.layers} layers, {args.rows} x {LENGTH} tokens, float32")
     print(f"{'heads':22} {'added':>7} {'governed s':>11} {'plain s':>8} {'ratio':>6}")
     results = {}
-    for name, heads in HEADS.items():
-        governed = dataclasses.replace(shape, governance=heads)
+    for name in args.heads:
+        governed = dataclasses.replace(shape, governance=HEADS[name])
         wide = widened(shape, count(governed))
         steps = [stepper(config, args.rows) for config in (governed, wide)]
         turns = [[step() for step in steps] for _ in range(args.turns + 1)][1:]

@@ -127,7 +127,7 @@ def compare(name: str, task: Task, quick: bool) -> dict[str, Any]:
         _say(name, label, started)
     rows, tests = {}, {}
     # Of a stream of keys that neither learning nor tuning draws from.
-    keys = jax.random.split(jax.random.key(2**22), FRESH_SEEDS)
+    keys = jax.random.split(jax.random.key(2**24), FRESH_SEEDS)
     for label, (method, runs, chosen) in found.items():
         tests[label] = np.array([method(key)[1] for key in keys])
         rows[label] = {"runs": runs, "chosen": chosen, "test": tests[label].tolist()}
@@ -187,50 +187,60 @@ def learn(trials: Trials, rate: float, meta_steps: int) -> tuple[Any, str]:
     bend = jnp.log(jnp.array([0.3, 1, 1, 1, 0.7, 0.4, 0.15, 0.03]))
     shapes = [flat, anneal.PiecewiseLR({"log_rates": logs + bend}, flat.steps)]
     probes = jax.random.split(jax.random.key(1), 4)
-    losses = {}
+    judging = jax.random.split(jax.random.key(3), judges)
+    starts = {}
     for name in inners(task):
+        losses = {}
         for i, shape in enumerate(shapes):
-            for height in [rate * 10 ** (k / 2) for k in range(-6, 5)]:
+            for height in [rate * 10 ** (k / 2) for k in range(-6, 9)]:
                 curve = shape.at_peak(height)(jnp.arange(task.steps))
                 found = [trials.rates(curve, name)(k)[0] for k in probes]
-                losses[name, i, height] = np.nan_to_num(np.mean(found), nan=1e9)
-    chosen, i, height = min(losses, key=lambda x: losses[x])
-    # Below the edge the loss is smooth.
-    start = shapes[i].at_peak(0.7 * height)
-    inner = inners(task)[chosen]
+                losses[i, height] = np.nan_to_num(np.mean(found), nan=1e9)
+        i, height = min(losses, key=lambda x: losses[x])
+        # Below the edge the loss is smooth.
+        starts[name] = shapes[i].at_peak(0.7 * height)
 
-    def one(schedule, key):
-        return after(task, inner.make(schedule), inner.final, key)[0]
+    def descend(name: str, start: Any, meta_steps: int, peak: float) -> Any:
+        inner = inners(task)[name]
 
-    def estimate(schedule, key):
-        # One run after the other: the states of one are the memory of all.
-        keys = jax.random.split(key, seeds)
-        losses, slopes = jax.lax.map(
-            lambda k: jax.value_and_grad(one)(schedule, k), keys
+        def one(schedule, key):
+            return after(task, inner.make(schedule), inner.final, key)[0]
+
+        def estimate(schedule, key):
+            # One run after the other: the states of one are the memory of all.
+            keys = jax.random.split(key, seeds)
+            losses, slopes = jax.lax.map(
+                lambda k: jax.value_and_grad(one)(schedule, k), keys
+            )
+            # A run that nearly diverged would drown the others.
+            norms = jax.vmap(optax.tree.norm)(slopes)
+            share = 1 / jnp.maximum(1, norms / 0.3) / seeds
+            slope = jax.tree.map(lambda x: share @ x, slopes)
+            return anneal.Estimate(jnp.mean(losses), slope)
+
+        def validate(schedule):
+            losses = jax.lax.map(functools.partial(one, schedule), judging)
+            return jnp.mean(losses)
+
+        learned = anneal.learn(
+            estimate,
+            validate,
+            start,
+            key=jax.random.key(2),
+            meta_steps=meta_steps,
+            optimizer=optax.adam(optax.cosine_decay_schedule(peak, meta_steps)),
+            validate_every=4,
+            patience=meta_steps,
         )
-        # A run that nearly diverged would drown the others.
-        norms = jax.vmap(optax.tree.norm)(slopes)
-        share = 1 / jnp.maximum(1, norms / 0.3) / seeds
-        slope = jax.tree.map(lambda x: share @ x, slopes)
-        return anneal.Estimate(jnp.mean(losses), slope)
+        validations = len(learned.history.validation_loss)
+        trials.runs += meta_steps * seeds * GRADIENT_COST + validations * judges
+        return learned
 
-    def validate(schedule):
-        keys = jax.random.split(jax.random.key(3), judges)
-        return jnp.mean(jax.lax.map(functools.partial(one, schedule), keys))
-
-    learned = anneal.learn(
-        estimate,
-        validate,
-        start,
-        key=jax.random.key(2),
-        meta_steps=meta_steps,
-        optimizer=optax.adam(optax.cosine_decay_schedule(0.2, meta_steps)),
-        validate_every=4,
-        patience=meta_steps,
-    )
-    validations = len(learned.history.validation_loss)
-    trials.runs += meta_steps * seeds * GRADIENT_COST + validations * judges
-    return learned.schedule, chosen
+    # Both optimizers get a quarter of the meta-steps, the better one goes on.
+    first = {k: descend(k, v, meta_steps // 4, 0.2) for k, v in starts.items()}
+    chosen = min(first, key=lambda k: first[k].history.validation_loss.min())
+    last = descend(chosen, first[chosen].schedule, meta_steps // 2, 0.15)
+    return last.schedule, chosen
 
 
 def baselines(task: Task, trials: Trials) -> dict[str, tuple[Any, Any]]:

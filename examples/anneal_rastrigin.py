@@ -7,7 +7,6 @@ import sys
 
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import optax
 
 from simplex_jax import anneal
@@ -37,16 +36,13 @@ learned = anneal.learn_schedule(
     optimizer=optax.adam(0.05),
 )
 
-figure, (above, below) = plt.subplots(2, sharex=True)
+runs = {}
 for name, schedule in (("start", start), ("learned", learned.schedule)):
-    run = anneal.anneal(
+    runs[name] = run = anneal.anneal(
         energy, propose, init, schedule, key=jax.random.key(1), steps=STEPS, chains=256
     )
     error = run.best_energy.std() / 256**0.5
     print(f"{name}: best energy {run.best_energy.mean():.2f} +- {error:.2f}")
-    above.plot(run.trace.temperature.mean(axis=0), label=name)
-    below.plot(run.trace.best_energy.mean(axis=0), label=name)
-above.set(ylabel="temperature", yscale="log")
-below.set(ylabel="best energy so far", xlabel="step")
-above.legend()
-figure.savefig(sys.argv[1] if len(sys.argv) > 1 else "anneal_rastrigin.png")
+anneal.plot_run(runs).savefig(
+    sys.argv[1] if len(sys.argv) > 1 else "anneal_rastrigin.png"
+)

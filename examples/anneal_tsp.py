@@ -2,8 +2,8 @@
 
 python examples/anneal_tsp.py [folder]
 
-A schedule is searched over orders of magnitude on random maps, evolution strategies go
-on from it, and both it and the search's middle anneal a map that neither has seen.
+A schedule that is far too hot is searched over orders of magnitude on random maps, and
+evolution strategies go on from what was found; all three anneal a map not seen before.
 """
 
 import sys
@@ -61,10 +61,10 @@ def random_map(key):
 
 problem = anneal.Problem(length, propose, random_map, reverse, change)
 start = anneal.LearnableSchedule.from_params(
-    0.1, 0.003, 1e-5, 200.0, 1e-3, 0.01, rule=anneal.metropolis
+    1.0, 0.002, 1e-4, 200.0, 1e-3, 0.01, rule=anneal.metropolis
 )
 spread = anneal.LearnableSchedule(
-    {name: jnp.float32(1) for name in start.free}
+    {name: jnp.float32(1.5) for name in start.free}
     | {"accept_threshold": jnp.float32(0), "oscillation_amp": jnp.float32(0.3)},
     anneal.metropolis,
 )

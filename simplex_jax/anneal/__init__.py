@@ -54,6 +54,8 @@ from ._process import Process as Process
 from ._process import mean_loss as mean_loss
 from ._save import load as load
 from ._save import save as save
+from ._schedule_search import Searched as Searched
+from ._schedule_search import search_schedule as search_schedule
 from ._schedules import FixedSchedule as FixedSchedule
 from ._schedules import Schedule as Schedule
 from ._schedules import cosine as cosine
@@ -61,8 +63,6 @@ from ._schedules import exponential as exponential
 from ._schedules import linear as linear
 from ._schedules import logarithmic as logarithmic
 from ._score_function import score_function as score_function
-from ._search import Searched as Searched
-from ._search import search_schedule as search_schedule
 from ._self_learn import AnnealConfig as AnnealConfig
 from ._self_learn import SelfLearned as SelfLearned
 from ._self_learn import self_learn_anneal as self_learn_anneal

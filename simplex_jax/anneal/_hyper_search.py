@@ -200,7 +200,7 @@ def _moved(
     moves = draws.uniform(size=len(names)) < 0.5
     moves[draws.integers(len(names))] = True
     point = here.copy()
-    for i in np.nonzero(moves)[0]:
+    for i in np.flatnonzero(moves).tolist():
         if isinstance(space[names[i]], Choice):
             point[i] = draws.uniform()
         else:

@@ -41,7 +41,7 @@ def marks_of(
     real = segment_ids != 0
     ids = jnp.concatenate([before[:, None], segment_ids], axis=1)
     count = jnp.arange(1, segment_ids.shape[1] + 1)[None, :]
-    last = jnp.maximum.accumulate(jnp.where(real, count, 0), axis=1)
+    last = jax.lax.cummax(jnp.where(real, count, 0), axis=1)
     last = jnp.take_along_axis(ids, jnp.pad(last, ((0, 0), (1, 0))), axis=1)
     return Marks(real, real & (segment_ids != last[:, :-1])), last[:, -1]
 

@@ -9,6 +9,7 @@ from ._attention import AttentionConfig as AttentionConfig
 from ._attention import TemperatureAttention as TemperatureAttention
 from ._attention import temperature_attention as temperature_attention
 from ._circuit import LogicCircuit as LogicCircuit
+from ._classifier import Classifier as Classifier
 from ._concepts import Concepts as Concepts
 from ._concepts import concept_loss as concept_loss
 from ._controller import ControllerState as ControllerState
@@ -32,6 +33,7 @@ from ._positions import alibi_bias as alibi_bias
 from ._positions import rotary as rotary
 from ._positions import sinusoidal_positions as sinusoidal_positions
 from ._program import Program as Program
+from ._prune import prune as prune
 from ._readout import Bits as Bits
 from ._readout import GroupSum as GroupSum
 from ._readout import Readout as Readout

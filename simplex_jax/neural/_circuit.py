@@ -209,6 +209,5 @@ def _deal(
 def _balanced(key: PRNGKey, count: int, shape: tuple[int, ...]) -> Int[Array, "..."]:
     """Return numbers below count in random order, each as often as any other."""
     size = int(np.prod(shape))
-    keys = jax.random.split(key, -(-size // count))
-    numbers = jax.vmap(lambda key: jax.random.permutation(key, count))(keys)
-    return numbers.reshape(-1)[:size].reshape(shape)
+    order = jax.random.uniform(key, (-(-size // count), count)).argsort(-1)
+    return order.reshape(-1)[:size].reshape(shape)

@@ -39,13 +39,34 @@ class Program:
         inputs: how many; they are the first signals.
         gates: (table, a, b) each, in order: the signals a and b, and bit 2 a + b of the
             table for the result, which is the next signal. Tables are 2, 4, 6, 8 and
-            14: false for two false pins, and ignoring neither.
         outputs: (signal, negated) each; the signals -1 and -2 are false and true.
+
+    Raises:
+        ValueError: for another table, or a gate or output that reads a signal which is
+            not before it.
     """
 
     inputs: int
     gates: tuple[tuple[int, int, int], ...]
     outputs: tuple[tuple[int, bool], ...]
+
+    def __post_init__(self):
+        """Check tables and pins."""
+        for signal, (table, a, b) in enumerate(self.gates, self.inputs):
+            if table not in _RUN:
+                raise ValueError(f"gates has the table {table}; give {list(_RUN)}")
+            if not (0 <= a < signal and 0 <= b < signal):
+                raise ValueError(
+                    f"gates has {(table, a, b)} as signal {signal}; it can read "
+                    f"signals 0 to {signal - 1}"
+                )
+        signals = self.inputs + len(self.gates)
+        for signal, _ in self.outputs:
+            if not _TRUE <= signal < signals:
+                raise ValueError(
+                    f"outputs has the signal {signal}; give one below {signals}, "
+                    "-1 for false or -2 for true"
+                )
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Run the program on many words at once, each bit a sample of its own.

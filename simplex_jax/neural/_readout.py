@@ -1,13 +1,14 @@
 """What a circuit's outputs mean: bits, or votes for classes."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 
+@runtime_checkable
 class Readout(Protocol):
     """What ``learn_circuit`` asks of a read-out; hashable, as it is static."""
 

@@ -272,9 +272,24 @@ def _training(manifest: Mapping, metrics: list[dict], drawn: bool) -> str:
         lines = table(list(columns.values()), rows, records)
         parts.append(details("Numbers", lines) if losses and drawn else lines)
     parts.append("" if losses else missing(["loss curves"]))
-    return "".join(parts) + facts(
-        {**(manifest.get("base") or {}), **(manifest.get("training") or {})},
-        {**_BASE, **_TRAINING},
+    return (
+        "".join(parts)
+        + facts(
+            {**(manifest.get("base") or {}), **(manifest.get("training") or {})},
+            {**_BASE, **_TRAINING},
+        )
+        + _learned_rate(manifest.get("learned_rate"))
+    )
+
+
+def _learned_rate(found: Mapping | None) -> str:
+    if not found:
+        return ""
+    rows = [[name, x, found["end"][name]] for name, x in found["start"].items()]
+    times = f"{found['adaptations']} adaptations, {found['seconds']:.1f} seconds"
+    return details(
+        "Learned learning rate",
+        table(("Number", "At the start", "At the end"), rows, times),
     )
 
 

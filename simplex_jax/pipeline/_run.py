@@ -76,7 +76,9 @@ def run(
     The folder holds ``manifest.json``, ``metrics.jsonl``, ``data/``, ``checkpoints/``,
     ``adapter/`` (or ``model/`` after training in full), ``tokenizer/`` where one was
     trained, a GGUF file, ``Modelfile`` where there is a chat template, ``report.html``
-    and ``README.md``. A governed model ends as ``model/`` and has no GGUF file.
+    and ``README.md``. A governed model ends as ``model/`` and has no GGUF file; a
+    learned learning rate leaves ``schedule.json``, for
+    ``training.lr_schedule_file`` of other runs.
 
     Args:
         config: all that decides the run.
@@ -106,6 +108,8 @@ class _Run:
 
     def __call__(self) -> dict[str, Any]:
         config, manifest = self.config, self.manifest
+        # A schedule's file that cannot be read is better told before an hour's work.
+        train.learning_rate_schedule(config.training, 1)
         self.save()
         model, tokenizer = self.timed("load", lambda: _load(config))
         material = self.timed("data", lambda: self.material(model, tokenizer))
@@ -236,6 +240,8 @@ class _Run:
             "best_eval_loss": fitted.best_eval_loss,
             "stopped_by": fitted.stopped_by,
         }
+        if fitted.learned_rate is not None:
+            self.manifest["learned_rate"] = _learned(fitted.learned_rate, fitted)
         return fitted
 
     def keep_weights(
@@ -408,6 +414,19 @@ def _load(config: RunConfig) -> tuple[models.Decoder, Tokenizer]:
         dtype=jnp.bfloat16 if narrow else jnp.float32,
         remat=remat,
     )
+
+
+def _learned(rate: train.LearnedRate, fitted: train.Fit) -> dict[str, Any]:
+    numbers = {
+        when: {name: float(x) for name, x in schedule.params.items()}
+        for when, schedule in (("start", rate.start), ("end", rate.end))
+    }
+    return {
+        "adaptations": rate.adaptations,
+        "seconds": rate.seconds,
+        "share_of_training": rate.seconds / fitted.seconds,
+        **numbers,
+    }
 
 
 def _weights(out: Path) -> list[Path]:

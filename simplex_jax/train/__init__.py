@@ -8,9 +8,11 @@ into what ``data.pack`` takes.
 from ._checkpoint import Checkpoints as Checkpoints
 from ._config import TrainingConfig as TrainingConfig
 from ._fit import Fit as Fit
+from ._fit import LearnedRate as LearnedRate
 from ._fit import fit as fit
 from ._loss import nll as nll
 from ._loss import token_accuracy as token_accuracy
+from ._optimizer import learned_rate as learned_rate
 from ._optimizer import learning_rate_schedule as learning_rate_schedule
 from ._optimizer import make_optimizer as make_optimizer
 from ._sharding import PARTITIONS as PARTITIONS

@@ -19,7 +19,10 @@ class TrainingConfig:
         learning_rate: the peak, > 0; the default suits adapters on small bases, 2e-4 is
             usual from 7 billion parameters on.
         lr_scheduler_type: after the warmup: ``cosine`` or ``linear`` to 0, or
-            ``constant``.
+            ``constant``; or ``learned``, with a warmup of its own: a curve that was
+            learned on other tasks, adapted on the validation data as the run goes.
+        lr_schedule_file: ``schedule.json`` of an earlier run, to use as it is, with its
+            peak and stretched to this run; for ``learned``. None: the library's.
         warmup_ratio: share of the steps that the rate rises over, in [0, 1).
         warmup_steps: the same in steps; above 0 it decides.
         weight_decay: of matrices; norms and biases do not decay. >= 0.
@@ -54,7 +57,8 @@ class TrainingConfig:
     gradient_accumulation_steps: int = 1
     max_length: int = 512
     learning_rate: float = 1e-3
-    lr_scheduler_type: Literal["cosine", "linear", "constant"] = "cosine"
+    lr_scheduler_type: Literal["cosine", "linear", "constant", "learned"] = "cosine"
+    lr_schedule_file: str | None = None
     warmup_ratio: float = 0.03
     warmup_steps: int = 0
     weight_decay: float = 0.01
@@ -106,9 +110,14 @@ class TrainingConfig:
             "max_steps", self.max_steps >= 1 or self.max_steps == -1, "1 or more, or -1"
         )
         self._require("max_length", self.max_length >= 2, "at least 2")
-        kinds = ("cosine", "linear", "constant")
+        kinds = ("cosine", "linear", "constant", "learned")
         kind = self.lr_scheduler_type
         self._require("lr_scheduler_type", kind in kinds, f"one of {', '.join(kinds)}")
+        self._require(
+            "lr_schedule_file",
+            self.lr_schedule_file is None or kind == "learned",
+            f"it with lr_scheduler_type=learned, which is {kind}",
+        )
         self._require("optim", self.optim == "adamw", "'adamw'")
 
     def _require(self, name: str, fine: bool, wanted: str) -> None:

@@ -12,10 +12,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 
+from .. import anneal
 from ..data import PackedBatches
 from ..models import Decoder
+from ._adapt import WINDOW, adapts_before, make_adaptation
+from ._carried import carried_rate
 from ._checkpoint import Checkpoints
 from ._config import TrainingConfig
 from ._optimizer import learning_rate_schedule, make_optimizer
@@ -26,6 +30,23 @@ from ._step import TrainState, init_state, make_evaluation, make_step, mean_over
 # A run whose gradients are not finite this often in a row will not recover.
 _NOT_FINITE_LIMIT = 10
 _EVALUATIONS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class LearnedRate:
+    """How the learning rate went that a run learned.
+
+    Args:
+        start: the schedule before the first step.
+        end: after the last one, as in ``schedule.json``.
+        adaptations: how often it was changed.
+        seconds: that this took, compilation included; part of those of training.
+    """
+
+    start: anneal.LearnableLR
+    end: anneal.LearnableLR
+    adaptations: int
+    seconds: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +64,7 @@ class Fit:
         seconds: of training, evaluation and saving; compilation included.
         best_step: where the evaluation loss was lowest; None without evaluations.
         best_eval_loss: nats a token there.
+        learned_rate: with ``lr_scheduler_type=learned``; else None.
     """
 
     model: Decoder
@@ -55,6 +77,7 @@ class Fit:
     seconds: float
     best_step: int | None
     best_eval_loss: float | None
+    learned_rate: LearnedRate | None
 
 
 @dataclasses.dataclass
@@ -69,6 +92,8 @@ class _Progress:
     best_step: int | None = None
     best_eval_loss: float | None = None
     evaluations_without_gain: int = 0
+    adaptations: int = 0
+    adapting_seconds: float = 0.0
 
     def evaluated(self, eval_loss: float) -> None:
         # Written so that NaN is no gain.
@@ -111,8 +136,10 @@ def fit(
         config: how to train.
         steps: of the whole run, >= 1.
         folder: of the run: ``checkpoints`` and ``metrics.jsonl`` go there, and are
-            taken up where they are there already.
-        heldout: batches to evaluate on; none: no evaluation.
+            taken up where they are there already; a learned rate's ``schedule.json``
+            goes there at the end.
+        heldout: batches to evaluate on, and to adapt a learned rate on, one at a time;
+            none: no evaluation.
         report: called with every record.
         say: called with what the user should know.
         should_stop: asked after every step; where true, the state is saved.
@@ -122,7 +149,9 @@ def fit(
         interrupted.
 
     Raises:
-        ValueError: where nothing in the model trains, or the mesh does not fit.
+        ValueError: where nothing in the model trains, the mesh does not fit, or a rate
+            is to be learned without held-out batches or through an Adam that has no
+            finite derivative.
         FloatingPointError: where step after step is not finite.
         OSError: where a checkpoint or a record cannot be written.
     """
@@ -134,6 +163,10 @@ def fit(
         )
     schedule = learning_rate_schedule(config, steps)
     optimizer = make_optimizer(config, schedule)
+    learned = schedule if isinstance(schedule, anneal.LearnableLR) else None
+    adapting = learned is not None and config.lr_schedule_file is None
+    if adapting:
+        _require_adaptable(config, optimizer, params, heldout)
     mesh = make_mesh(config.data_parallel_size, config.tensor_parallel_size)
     key = jax.random.key(config.seed)
     state = place(init_state(params, optimizer, key), mesh)
@@ -141,6 +174,10 @@ def fit(
     dtype = jnp.bfloat16 if config.full and config.bf16 else None
     take_step = make_step(graphdef, optimizer, compute_dtype=dtype)
     evaluate = make_evaluation(graphdef, compute_dtype=dtype)
+
+    adapt = None
+    if learned is not None and adapting:
+        adapt = make_adaptation(graphdef, optimizer, learned, compute_dtype=dtype)
     eval_every = config.eval_steps or max(steps // _EVALUATIONS, 1)
     save_every = config.save_steps or eval_every
 
@@ -170,6 +207,18 @@ def fit(
         clock = time.monotonic() - progress.seconds
         pace = _Pace(progress.tokens)
         while stopped_by is None:
+            if adapt is not None and adapts_before(progress.step, steps):
+                began = time.monotonic()
+                judge = dict(heldout[progress.adaptations % len(heldout)])
+                ahead = _ahead(batches, config)
+                state, found = adapt(
+                    state, frozen, *(place_batch(x, mesh) for x in (ahead, judge))
+                )
+                factor = float(np.exp(found["change"]))
+                progress.adaptations += 1
+                progress.adapting_seconds += time.monotonic() - began
+                say(f"learning rate adapted after step {progress.step}: x {factor:.3f}")
+                pace.skip()
             batch = place_batch(_micro_batches(batches, config), mesh)
             state, metrics = take_step(state, frozen, batch)
             progress.step += 1
@@ -181,9 +230,10 @@ def fit(
             last = progress.step == steps
             if last or progress.step % config.logging_steps == 0:
                 taken = progress.step - progress.skipped_steps
+                rate = carried_rate(learned, state.opt_state) if learned else schedule
                 note(
                     loss=float(metrics["loss"]),
-                    learning_rate=float(np.asarray(schedule(max(taken - 1, 0)))),
+                    learning_rate=float(np.asarray(rate(max(taken - 1, 0)))),
                     grad_norm=float(metrics["grad_norm"]),
                     tokens=progress.tokens,
                     tokens_per_second=pace(progress.tokens),
@@ -216,6 +266,15 @@ def fit(
                     params = checkpoints.restore(best, state)[0].params
                 except ValueError as error:
                     say(f"{error}; the last weights are the result")
+    rates = None
+    if learned is not None:
+        rates = LearnedRate(
+            start=carried_rate(learned, state.opt_state, "rate_start"),
+            end=carried_rate(learned, state.opt_state),
+            adaptations=progress.adaptations,
+            seconds=progress.adapting_seconds,
+        )
+        anneal.save(rates.end, folder / "schedule.json")
     # Elsewhere a model lies on one device.
     params, frozen = jax.device_put((params, frozen), jax.devices()[0])
     return Fit(
@@ -229,6 +288,7 @@ def fit(
         seconds=progress.seconds,
         best_step=progress.best_step,
         best_eval_loss=progress.best_eval_loss,
+        learned_rate=rates,
     )
 
 
@@ -253,6 +313,35 @@ def _micro_batches(
 ) -> dict[str, np.ndarray]:
     micro = [next(batches) for _ in range(config.gradient_accumulation_steps)]
     return {name: np.stack([m[name] for m in micro]) for name in micro[0]}
+
+
+def _ahead(batches: PackedBatches, config: TrainingConfig) -> dict[str, np.ndarray]:
+    """Return the next batches, and leave the iterator where it is."""
+    position = batches.get_state()
+    found = [_micro_batches(batches, config) for _ in range(WINDOW)]
+    batches.set_state(position)
+    return {name: np.stack([x[name] for x in found]) for name in found[0]}
+
+
+def _require_adaptable(
+    config: TrainingConfig,
+    optimizer: optax.GradientTransformation,
+    params: Any,
+    heldout: Sequence[Mapping[str, np.ndarray]],
+) -> None:
+    if not heldout:
+        raise ValueError(
+            "lr_scheduler_type is 'learned', which needs validation data to adapt on; "
+            "set data.validation_examples or data.validation_fraction above 0, or give "
+            "an earlier run's lr_schedule_file"
+        )
+    try:
+        anneal.refuse_rough(optimizer, params)
+    except ValueError as error:
+        raise ValueError(
+            f"adam_epsilon is {config.adam_epsilon}, too small for a finite derivative "
+            "at a gradient of 0, which lr_scheduler_type=learned needs; give 1e-8"
+        ) from error
 
 
 def _require_finite(state: TrainState, step: int) -> None:

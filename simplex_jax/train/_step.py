@@ -79,6 +79,40 @@ def make_step(
         of a batch. It gives the next state and float32 scalars: ``loss`` (nats a
         token), ``loss_tokens`` (the weight), ``tokens`` (cells in use), ``grad_norm``.
     """
+    gradients = make_gradients(
+        graphdef, compute_dtype=compute_dtype, chunk_tokens=chunk_tokens
+    )
+
+    def step(state: TrainState, frozen: Any, batch: Mapping[str, Array]):
+        grads, metrics = gradients(state.params, frozen, batch, step_key(state))
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, opt_state, state.key_data), metrics
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def step_key(state: TrainState, ahead: Any = 0) -> Array:
+    """Return the key of the step that is so many after a state's."""
+    return jax.random.fold_in(
+        jax.random.wrap_key_data(state.key_data), state.step + ahead
+    )
+
+
+def make_gradients(
+    graphdef: Any, *, compute_dtype: Any = None, chunk_tokens: int = 256
+) -> Callable[[Any, Any, Mapping[str, Array], Any], tuple[Any, dict[str, Array]]]:
+    """Return the function from parameters to a step's gradients, not jitted.
+
+    Args:
+        graphdef: as for ``make_step``, likewise what follows.
+        compute_dtype: of the forward pass.
+        chunk_tokens: as for ``nll``.
+
+    Returns:
+        A function of ``params``, of the frozen rest, of a batch of micro-batches and of
+        the step's key, which gives the gradients and the metrics of ``make_step``.
+    """
 
     def loss_sum(params, frozen, batch: Mapping[str, Array], key):
         if compute_dtype is not None:
@@ -88,21 +122,16 @@ def make_step(
 
     value_and_grad = jax.value_and_grad(loss_sum, has_aux=True)
 
-    def step(state: TrainState, frozen: Any, batch: Mapping[str, Array]):
-        base = jax.random.wrap_key_data(state.key_data)
-        key = jax.random.fold_in(base, state.step)
-
+    def gradients(params: Any, frozen: Any, batch: Mapping[str, Array], key: Any):
         def add(total, at_and_micro):
             at, micro = at_and_micro
-            found = value_and_grad(
-                state.params, frozen, micro, jax.random.fold_in(key, at)
-            )
+            found = value_and_grad(params, frozen, micro, jax.random.fold_in(key, at))
             return jax.tree.map(jnp.add, total, found), None
 
         count = batch["tokens"].shape[0]
         shapes = jax.eval_shape(
             value_and_grad,
-            state.params,
+            params,
             frozen,
             {k: v[0] for k, v in batch.items()},
             key,
@@ -112,17 +141,15 @@ def make_step(
             add, zero, (jnp.arange(count), dict(batch))
         )
         grads = jax.tree.map(lambda g: g / weight.astype(g.dtype), grads)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
         metrics = {
             "loss": total / weight,
             "loss_tokens": weight,
             "tokens": jnp.sum(batch["segment_ids"] != 0),
             "grad_norm": optax.tree.norm(grads),
         }
-        return TrainState(state.step + 1, params, opt_state, state.key_data), metrics
+        return grads, metrics
 
-    return jax.jit(step, donate_argnums=0)
+    return gradients
 
 
 def mean_over(

@@ -1,5 +1,7 @@
 """Schedules of a run: gradients through its updates, and what learning reaches."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -191,7 +193,8 @@ def test_updates_in_a_scan_are_updates_one_by_one():
         optimizer.init(params),
         batches,
     )
-    wanted, kept = params, optimizer.init(params)
+    wanted: Any = params
+    kept = optimizer.init(params)
     for batch in batches:
         changes, kept = optimizer.update({"w": wanted["w"] - batch}, kept, wanted)
         wanted = optax.apply_updates(wanted, changes)

@@ -119,8 +119,10 @@ def test_cache_holds_the_type_and_heads_of_the_model():
     config = dataclasses.replace(TINY["qwen3"], num_hidden_layers=3)
     cache = models.empty_cache(make(config, param_dtype=jnp.bfloat16), 2, 7)
     assert len(cache.layers) == 3
-    assert all(c.keys.size == c.values.size == 2 * 2 * 7 * 8 for c in cache.layers)
-    assert cache.layers[0].keys.dtype == jnp.bfloat16
+    for layer in cache.layers:
+        for part in (layer.keys, layer.values):
+            assert part is not None and part.size == 2 * 2 * 7 * 8
+            assert part.dtype == jnp.bfloat16
     assert not cache.filled.any()
 
 

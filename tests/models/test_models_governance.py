@@ -1,6 +1,7 @@
 """A governed decoder is causal, cached, packed, saved and trained like a plain one."""
 
 import dataclasses
+import itertools
 import json
 
 import jax
@@ -16,10 +17,10 @@ from simplex_jax.models import GovernanceConfig
 from simplex_jax.models._governance import key_width, marks_of, split
 
 LENGTHS = (11, 5, 8)
-# Each takes seconds to compile; one of the two has every head.
-_QUICK = ("policy-veto-both", "delta")
+_SLOW = pytest.mark.slow
+# Each takes seconds to compile; the quick one has every head.
 EVERY_FLAG = [
-    pytest.param(name, marks=() if name in _QUICK else pytest.mark.slow)
+    pytest.param(name, marks=() if name == "policy-veto-both" else _SLOW)
     for name in FLAGS
 ]
 SEGMENTS = jnp.asarray([[0, 2, 2, 2, 2, 7, 7, 7, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1, 1, 0]])
@@ -62,9 +63,16 @@ def by_cache(model, tokens, real, cuts, unstacked):
     return jnp.concatenate(parts, axis=1)
 
 
-@pytest.mark.parametrize("unstacked", [False, True], ids=["scan", "unstacked"])
-@pytest.mark.parametrize("bits", [32, 64])
-@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+@pytest.mark.parametrize(
+    ("kind", "bits", "unstacked"),
+    [
+        pytest.param(
+            *row,
+            marks=() if row == ("llama", 64, True) else _SLOW,
+        )
+        for row in itertools.product(("llama", "qwen3"), (32, 64), (False, True))
+    ],
+)
 def test_cached_logits_equal_those_of_whole_rows(kind, bits, unstacked):
     with jax.enable_x64(bits == 64):
         dtype = jnp.float64 if bits == 64 else jnp.float32
@@ -78,6 +86,7 @@ def test_cached_logits_equal_those_of_whole_rows(kind, bits, unstacked):
         assert gap(cached, whole, segments == 1) <= (1e-11 if bits == 64 else 1e-5)
 
 
+@_SLOW
 def test_rows_of_unequal_length_go_on_without_a_gap():
     with jax.enable_x64(True):
         model = shaken(governed(), param_dtype=jnp.float64)
@@ -92,7 +101,7 @@ def test_rows_of_unequal_length_go_on_without_a_gap():
             assert gap(cached[row, 11:], whole[0, length:]) <= 1e-11
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+@pytest.mark.parametrize("kind", ["llama", pytest.param("qwen2", marks=_SLOW)])
 def test_packed_documents_equal_rows_of_their_own(kind):
     model = shaken(governed(kind=kind))
     tokens, lengths, segments = prompts(29, (9, 4, 6))
@@ -107,7 +116,9 @@ def test_packed_documents_equal_rows_of_their_own(kind):
         at += length
 
 
-@pytest.mark.parametrize("kind", TINY)
+@pytest.mark.parametrize(
+    "kind", ["qwen3", *(pytest.param(k, marks=_SLOW) for k in ("llama", "qwen2"))]
+)
 def test_an_untrained_governed_decoder_is_the_plain_one(kind):
     plain = models.Decoder(TINY[kind], rngs=nnx.Rngs(0))
     model = models.GovernedDecoder(TINY[kind], rngs=nnx.Rngs(0))
@@ -143,6 +154,7 @@ def test_every_parameter_gets_a_gradient_from_the_likelihood(flags):
         assert all(np.abs(layer).max() > 1e-6 for layer in layers), path
 
 
+@_SLOW
 @pytest.mark.parametrize("remat", models.REMAT_POLICIES)
 def test_remat_changes_no_gradient(remat):
     with jax.enable_x64(True):
@@ -241,6 +253,7 @@ def test_a_bfloat16_model_is_close_to_its_float32_self():
     ]
 
 
+@_SLOW
 def test_generation_equals_running_the_whole_row_again():
     model = shaken(governed(kind="qwen3"))
     tokens, lengths, _ = prompts(29, LENGTHS)
@@ -253,7 +266,13 @@ def test_generation_equals_running_the_whole_row_again():
             ids.append(token)
 
 
-@pytest.mark.parametrize("flags", ["policy-veto-both", "policy-none", "delta"])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "policy-veto-both",
+        *(pytest.param(f, marks=_SLOW) for f in ("policy-none", "delta")),
+    ],
+)
 def test_saved_and_loaded_it_is_the_same(flags, tokenizer, tmp_path):
     config = dataclasses.replace(governed(FLAGS[flags]), vocab_size=320)
     model = shaken(config)
@@ -346,6 +365,7 @@ def test_heads_add_at_most_8_percent_to_smollm2():
     assert key_width(whole, jnp.bfloat16) == 64 + 5 + 3
 
 
+@_SLOW
 def test_adapters_and_importances_go_with_governed_models():
     model = shaken(governed())
     tokens = jnp.asarray(prompts(29, (9,))[0])

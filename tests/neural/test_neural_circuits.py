@@ -25,9 +25,10 @@ def table(inputs, f):
     return jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
 
 
-def random_circuit(seed=0, inputs=5, layers=(12, 8, 3)):
+def random_circuit(seed=0, inputs=5, layers=(12, 8, 3), fan_in=8):
     """Return a circuit with all sixteen gates in it."""
-    circuit = neural.LogicCircuit(inputs, layers, rngs=nnx.Rngs(seed))
+    rngs = nnx.Rngs(seed)
+    circuit = neural.LogicCircuit(inputs, layers, fan_in=fan_in, rngs=rngs)
     for i, layer in enumerate(circuit.layers):
         key = jax.random.key(100 * seed + i)
         shape = layer.truth_logit[...].shape
@@ -36,11 +37,13 @@ def random_circuit(seed=0, inputs=5, layers=(12, 8, 3)):
 
 
 def test_derivatives_of_every_parameter_agree_with_differences():
-    graph, state = nnx.split(random_circuit(inputs=2, layers=(2, 1)))
-    x = jax.random.uniform(jax.random.key(1), (2, 2))
+    circuit = random_circuit(inputs=3, layers=(2, 1), fan_in=2)
+    graph, state, rest = nnx.split(circuit, nnx.Param, ...)
+    x = jax.random.uniform(jax.random.key(1), (2, 3))
 
     def run(v):
-        return nnx.merge(graph, v["state"])(v["x"], temperature=v["temperature"])
+        circuit = nnx.merge(graph, v["state"], rest)
+        return circuit(v["x"], temperature=v["temperature"])
 
     at = {"state": state, "x": x, "temperature": jnp.float32(0.7)}
     report = dual.check(jax.jit(run), at)
@@ -63,11 +66,11 @@ def test_straight_through_is_the_surrogate_of_hard_inputs():
     # One layer: its pins are the inputs, so the surrogate is the soft circuit's
     # derivative but for the wiring's and the truth's hard values.
     circuit = random_circuit(layers=(3,))
-    graph, state = nnx.split(circuit)
+    graph, state, rest = nnx.split(circuit, nnx.Param, ...)
     x, _ = table(5, lambda row: [0])
 
     def run(state, mode):
-        return jnp.sum(nnx.merge(graph, state)(x, mode=mode) ** 2)
+        return jnp.sum(nnx.merge(graph, state, rest)(x, mode=mode) ** 2)
 
     forward = jax.jvp(
         lambda s: run(s, Mode.STRAIGHT_THROUGH),
@@ -82,11 +85,36 @@ def test_straight_through_is_the_surrogate_of_hard_inputs():
     assert all(jnp.abs(leaf).max() == 0 for leaf in jax.tree.leaves(flat))
 
 
-def test_fresh_gates_pass_their_first_pin_on():
-    circuit = neural.LogicCircuit(4, (6, 2), rngs=nnx.Rngs(3))
-    found = circuit.extract()
-    assert found.gates == ()
-    assert all(0 <= signal < 4 and not negated for signal, negated in found.outputs)
+def test_fresh_gates_lean_to_passing_the_layer_before_on():
+    circuit = neural.LogicCircuit(6, (400, 300), fan_in=4, rngs=nnx.Rngs(3))
+    for layer, first in zip(circuit.layers, (0, 6), strict=True):
+        tables, a, _ = layer.gates().T
+        near = first + np.arange(len(a)) % (6, 400)[first > 0]
+        assert np.mean(a == near) > 0.8
+        bits = tables[:, None] >> np.arange(4)[None] & 1
+        assert np.mean(bits == [0, 0, 1, 1]) > 0.75
+
+
+def test_candidates_are_before_their_gate_and_spread_evenly():
+    circuit = neural.LogicCircuit(20, (40, 64), fan_in=8, rngs=nnx.Rngs(0))
+    for layer, signals, near in zip(circuit.layers, (20, 60), (20, 40), strict=True):
+        pins = np.asarray(layer.candidates[...])
+        assert pins.shape == (layer.truth_logit.shape[0], 2, 8)
+        assert pins.min() >= 0
+        assert pins.max() < signals
+        uses = np.bincount(pins.ravel(), minlength=signals)[signals - near :]
+        assert uses.max() <= 2 * uses.min()
+    few = neural.LogicCircuit(3, (2,), rngs=nnx.Rngs(0)).layers[0]
+    np.testing.assert_array_equal(np.sort(few.candidates[...]), [[[0, 1, 2]] * 2] * 2)
+
+
+def test_a_pin_without_a_choice_has_no_parameter():
+    circuit = random_circuit(fan_in=1)
+    leaves = jax.tree.leaves(nnx.state(circuit, nnx.Param))
+    assert [leaf.shape for leaf in leaves] == [(12, 4), (8, 4), (3, 4)]
+    x, _ = table(5, lambda row: [0])
+    hard = circuit(x, mode=Mode.HARD)
+    np.testing.assert_array_equal(circuit.extract()(words(x)), words(hard))
 
 
 def words(x):
@@ -109,7 +137,7 @@ def run_source(source, x):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_programs_equal_the_hard_circuit(seed):
-    circuit = random_circuit(seed)
+    circuit = random_circuit(seed, fan_in=3 + seed)
     x, _ = table(5, lambda row: [0])
     wanted = words(circuit(x, mode=Mode.HARD))
     found = circuit.extract()
@@ -171,6 +199,32 @@ def test_simplifying_changes_no_output(data):
     assert len(set(found.gates)) == len(found.gates)
 
 
+@settings(deadline=None, max_examples=100)
+@given(data=st.data())
+def test_pruning_changes_no_output_on_its_rows(data):
+    inputs = data.draw(st.integers(1, 4))
+    gates = []
+    for i in range(data.draw(st.integers(1, 16))):
+        pin = st.integers(0, inputs + i - 1)
+        gates.append((data.draw(st.integers(0, 15)), data.draw(pin), data.draw(pin)))
+    found = program(inputs, gates, data.draw(st.integers(1, min(3, len(gates)))))
+    x = np.array(list(itertools.product([False, True], repeat=inputs)))
+    rows = x[data.draw(st.lists(st.booleans(), min_size=len(x), max_size=len(x)))]
+    small = neural.prune(found, rows)
+    np.testing.assert_array_equal(small(rows.T), found(rows.T))
+    assert len(small.gates) <= len(found.gates)
+
+
+def test_pruning_finds_what_simplifying_cannot():
+    # (x0 or x1) and not (x0 and x1) is x0 xor x1; on three rows it is less.
+    found = program(2, [(14, 0, 1), (8, 0, 1), (4, 2, 3), (6, 4, 0), (6, 5, 0)], 1)
+    rows = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], bool)
+    assert neural.prune(found, rows[1:]).gates == ((8, 0, 1),)
+    assert neural.prune(found, rows[:1]).formula() == "y0 = false"
+    with pytest.raises(ValueError, match=r"x has shape \(4, 3\); give \(rows, 2\)"):
+        neural.prune(found, np.ones((4, 3), bool))
+
+
 def test_a_formula_to_read():
     # A half adder with a copy, a constant and a repetition.
     gates = [(6, 0, 1), (6, 1, 0), (12, 2, 0), (15, 0, 0), (9, 0, 1), (8, 4, 5)]
@@ -188,6 +242,8 @@ def test_bad_input():
     for layers in ((), (2, 0)):
         with pytest.raises(ValueError, match="layers is"):
             neural.LogicCircuit(2, layers, rngs=rngs)
+    with pytest.raises(ValueError, match="fan_in is 0; give at least 1"):
+        neural.LogicCircuit(2, (2, 1), fan_in=0, rngs=rngs)
     with pytest.raises(ValueError, match="x has 2 inputs a row; the circuit has 3"):
         circuit(jnp.ones((2, 2)))
     with pytest.raises(ValueError, match=r"value 2.0; give probabilities"):
@@ -201,5 +257,59 @@ def test_bad_input():
         found(np.ones((1, 4), bool))
     with pytest.raises(ValueError, match="x has dtype float64; give bool"):
         found(np.ones((3, 4)))
+    with pytest.raises(ValueError, match="name is 'a b'; give a C identifier"):
+        found.to_c("a b")
+    with pytest.raises(ValueError, match=r"gates has \(8, 0, 2\) as signal 2"):
+        neural.Program(2, ((8, 0, 2),), ((2, False),))
+    with pytest.raises(ValueError, match="gates has the table 9"):
+        neural.Program(2, ((9, 0, 1),), ((2, False),))
+    with pytest.raises(ValueError, match="outputs has the signal 3; give one below 3"):
+        neural.Program(2, ((8, 0, 1),), ((3, False),))
+
+
+def voters():
+    """Return a circuit with three groups of five outputs, and all its four bytes."""
+    circuit = random_circuit(2, inputs=8, layers=(24, 15))
+    found = neural.Classifier(circuit.extract(), (3, 9), 3)
+    x = np.random.default_rng(0).integers(0, 13, (150, 4), np.uint8)
+    bits = jnp.asarray(found.thermometer(x), jnp.float32)
+    votes = neural.GroupSum(3, 1.0).votes(circuit(bits, mode=Mode.HARD))
+    return found, x, np.asarray(votes.argmax(-1))
+
+
+def test_classifiers_answer_as_the_hard_circuit():
+    found, x, wanted = voters()
+    assert found.features == 4
+    assert set(wanted) == {0, 1, 2}
+    np.testing.assert_array_equal(found.thermometer(x)[:, 4:6], x[:, 2:3] >= [3, 9])
+    np.testing.assert_array_equal(found(x), wanted)
+    np.testing.assert_array_equal(found(x[:1]), wanted[:1])
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_c_classifies_as_numpy_does(tmp_path):
+    found, x, wanted = voters()
+    source, library = tmp_path / "classify.c", tmp_path / "classify.so"
+    source.write_text(found.to_c())
+    flags = ["-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    subprocess.run(["cc", *flags, str(source), "-o", str(library)], check=True)
+    run = ctypes.CDLL(str(library)).classify
+    octets = np.ctypeslib.ndpointer(np.uint8, flags="C")
+    run.argtypes, run.restype = [octets, octets, ctypes.c_size_t], None
+    y = np.full(len(x) + 1, 77, np.uint8)
+    run(np.ascontiguousarray(x), y, len(x))
+    np.testing.assert_array_equal(y[:-1], wanted)
+    assert y[-1] == 77
+
+
+def test_bad_classifiers():
+    found, x, _ = voters()
+    for thresholds in ((), (256,), (1, 2, 3)):
+        with pytest.raises(ValueError, match="thresholds is"):
+            neural.Classifier(found.program, thresholds, 3)
+    with pytest.raises(ValueError, match="classes is 4; give a divisor of the"):
+        neural.Classifier(found.program, (3, 9), 4)
+    with pytest.raises(ValueError, match=r"x has dtype int64 and shape"):
+        found(x.astype(np.int64))
     with pytest.raises(ValueError, match="name is 'a b'; give a C identifier"):
         found.to_c("a b")

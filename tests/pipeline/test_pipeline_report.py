@@ -444,3 +444,18 @@ def test_the_card_names_no_local_path():
     assert "split by the hash of the prompt" in card
     assert "synthetic" not in card
     assert "How to run\n\nNot computed: files." in model_card(MINIMAL)
+
+
+def test_a_learned_rate_is_shown_from_start_to_end():
+    rate = {
+        "adaptations": 4,
+        "seconds": 12.25,
+        "share_of_training": 0.21,
+        "start": {"decay_rate": 2.5},
+        "end": {"decay_rate": 3.75},
+    }
+    words = "".join(_Page(report_html({**FULL, "learned_rate": rate}, METRICS)).words)
+    for text in ("Learned learning rate", "4 adaptations", "2.5", "3.75"):
+        assert text in words
+    plain = "".join(_Page(report_html(FULL, METRICS)).words)
+    assert "Learned learning rate" not in plain

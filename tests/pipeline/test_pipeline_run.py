@@ -17,7 +17,7 @@ import pytest
 from flax import nnx
 from jax.experimental.compilation_cache import compilation_cache
 
-from simplex_jax import data, gguf, lora, models, pipeline, train
+from simplex_jax import anneal, data, gguf, lora, models, pipeline, train
 from simplex_jax.pipeline._run import _open
 
 LIMIT = 128
@@ -817,3 +817,35 @@ def test_a_run_goes_on_where_the_disk_was_full(
     with without_llama_cpp():
         assert pipeline.run(config, folder)["status"] == "finished"
     assert adapter(folder) == adapter(finished.folder)
+
+
+def learned(base, **training):
+    changes = {"lr_scheduler_type": "learned", **training}
+    return sentiment(base, {"training": changes})
+
+
+@pytest.mark.slow
+def test_a_learned_rate_is_told_and_passed_on(base, tmp_path):
+    with without_llama_cpp():
+        first = completed(learned(base), tmp_path / "first")
+        found = first.manifest["learned_rate"]
+        # Three steps are too few to be interrupted.
+        assert found["adaptations"] == 0 and found["start"] == found["end"]
+        path = first.folder / "schedule.json"
+        second = completed(
+            learned(base, lr_schedule_file=str(path), learning_rate=1.0),
+            tmp_path / "second",
+        )
+    assert second.manifest["learned_rate"]["start"] == found["end"]
+    assert adapter(second.folder) == adapter(first.folder)
+    assert "Learned learning rate" in (first.folder / "report.html").read_text()
+
+
+def test_a_schedule_that_cannot_be_used_is_told_before_anything_is_done(base, tmp_path):
+    path = tmp_path / "schedule.json"
+    anneal.save(anneal.LearnableBits.default(), path)
+    config = learned(base, lr_schedule_file=str(path))
+    assert "holds no learning rate" in refusal(config, tmp_path / "run")
+    path.unlink()
+    assert str(path) in refusal(config, tmp_path / "run")
+    assert tree(tmp_path / "run") == {}
