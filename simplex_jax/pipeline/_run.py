@@ -123,7 +123,7 @@ class _Run:
         counts = lora.parameter_counts(student)
         trainable = counts.total if config.training.full else counts.trainable
         manifest["base"] = {
-            "source": config.base,
+            "source": config.base or "none, from scratch",
             "hub_name": models.hub_name(config.base) if config.base else None,
             "parameters": counts.total - counts.trainable,
             "trainable": trainable,
