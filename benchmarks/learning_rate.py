@@ -12,7 +12,7 @@ is then run on fresh seeds, on data that no method saw. Baselines are tuned by r
 search with successive halving. Learning starts from a flat schedule at a given rate,
 first tries other heights of it, flat and falling, with the usual optimizer and with
 schedule-free's averages, then descends the held-out loss in the logarithms of the rates
-at eight points of the run.
+at eight points of the run, and in how much schedule-free averages.
 """
 
 import argparse
@@ -39,6 +39,8 @@ from simplex_jax import anneal, lora, models, train
 START_RATES = (1e-3, 1e-2, 0.1, 0.3)
 GRADIENT_COST = 6
 FRESH_SEEDS = 32
+# The logit of schedule-free's b1 where learning starts, 0.8.
+MIX = float(np.log(4))
 CONSTANT, COSINE, WSD = "constant", "cosine with warm-up", "warm-up-stable-decay"
 FREE, PRODIGY = "schedule-free", "prodigy"
 
@@ -60,19 +62,30 @@ class Task(NamedTuple):
     bare: Callable[[Any], optax.GradientTransformation]
 
 
-class Inner(NamedTuple):
-    """An optimizer of a schedule, and what is evaluated in the end."""
+class Theta(NamedTuple):
+    """What is learned: rates, and the logit of schedule-free's b1."""
 
-    make: Callable[[Any], optax.GradientTransformation]
+    rates: anneal.PiecewiseLR
+    mix: Any
+
+
+class Inner(NamedTuple):
+    """An optimizer of a schedule and a mix, and what is evaluated in the end."""
+
+    make: Callable[[Any, Any], optax.GradientTransformation]
     final: Callable[[Any, Any], Any]
 
 
 def inners(task: Task) -> dict[str, Inner]:
-    def free(schedule):
-        return optax.contrib.schedule_free(task.bare(schedule), schedule, 0.9)
+    def plain(schedule, mix):
+        return task.plain(schedule)
+
+    def free(schedule, mix):
+        b1 = jax.nn.sigmoid(mix)
+        return optax.contrib.schedule_free(task.bare(schedule), schedule, b1)
 
     return {
-        "plain": Inner(task.plain, lambda params, state: params),
+        "plain": Inner(plain, lambda params, state: params),
         "averaged": Inner(free, averaged),
     }
 
@@ -108,14 +121,15 @@ def compare(name: str, task: Task, quick: bool) -> dict[str, Any]:
     found: dict[str, tuple[Any, int, Any]] = {}
     for rate in START_RATES:
         before = trials.runs
-        schedule, inner = learn(trials, rate, 4 if quick else task.meta_steps)
-        curve = schedule(jnp.arange(task.steps))
+        theta, inner = learn(trials, rate, 4 if quick else task.meta_steps)
+        curve = theta.rates(jnp.arange(task.steps))
         found[f"learned from {rate:g}"] = (
-            trials.rates(curve, inner),
+            trials.rates(curve, inner, float(theta.mix)),
             trials.runs - before,
             {
                 "inner": inner,
-                "log_rates": np.asarray(schedule.free["log_rates"]).tolist(),
+                "mix": float(theta.mix),
+                "log_rates": np.asarray(theta.rates.free["log_rates"]).tolist(),
             },
         )
         _say(name, f"learned from {rate:g}", started)
@@ -144,20 +158,24 @@ class Trials:
             for name, inner in inners(task).items()
         }
 
-    def rates(self, curve: Any, inner: str) -> Callable[[Any], tuple[float, float]]:
+    def rates(
+        self, curve: Any, inner: str, mix: float = MIX
+    ) -> Callable[[Any], tuple[float, float]]:
         """Return the method that trains at these rates."""
 
         def run(key: Any) -> tuple[float, float]:
             self.runs += 1
-            held_out, test = self._jitted[inner](curve, key)
+            held_out, test = self._jitted[inner](curve, mix, key)
             return float(held_out), float(test)
 
         return run
 
 
-def trained(task: Task, inner: Inner, curve: Any, key: Any) -> tuple[Any, Any]:
+def trained(
+    task: Task, inner: Inner, curve: Any, mix: Any, key: Any
+) -> tuple[Any, Any]:
     """Return held-out and test loss after training at the curve's rates."""
-    return after(task, inner.make(lambda step: curve[step]), inner.final, key)
+    return after(task, inner.make(lambda step: curve[step], mix), inner.final, key)
 
 
 def after(task: Task, optimizer: Any, final: Any, key: Any) -> tuple[Any, Any]:
@@ -177,15 +195,18 @@ def after(task: Task, optimizer: Any, final: Any, key: Any) -> tuple[Any, Any]:
     return jnp.mean(losses), task.test(params)
 
 
-def learn(trials: Trials, rate: float, meta_steps: int) -> tuple[Any, str]:
+def learn(trials: Trials, rate: float, meta_steps: int) -> tuple[Theta, str]:
     """Learn a schedule, from a flat one at the rate given, and for which inner."""
     task, seeds, judges = trials.task, 4, 16
     flat = anneal.PiecewiseLR.constant(rate, steps=task.steps)
     logs = flat.free["log_rates"]
     # A gradient from beyond a rate that diverges is noise: find a height that trains,
-    # of the flat curve and of one that warms up and falls to a thirtieth.
-    bend = jnp.log(jnp.array([0.3, 1, 1, 1, 0.7, 0.4, 0.15, 0.03]))
-    shapes = [flat, anneal.PiecewiseLR({"log_rates": logs + bend}, flat.steps)]
+    # of the flat curve, of one that warms up, and of one that falls to a thirtieth.
+    bends = [[1] * 8, [0.1] + [1] * 7, [0.3, 1, 1, 1, 0.7, 0.4, 0.15, 0.03]]
+    shapes = [
+        anneal.PiecewiseLR({"log_rates": logs + jnp.log(jnp.array(bend))}, flat.steps)
+        for bend in bends
+    ]
     probes = jax.random.split(jax.random.key(1), 4)
     judging = jax.random.split(jax.random.key(3), judges)
     starts = {}
@@ -198,19 +219,19 @@ def learn(trials: Trials, rate: float, meta_steps: int) -> tuple[Any, str]:
                 losses[i, height] = np.nan_to_num(np.mean(found), nan=1e9)
         i, height = min(losses, key=lambda x: losses[x])
         # Below the edge the loss is smooth.
-        starts[name] = shapes[i].at_peak(0.7 * height)
+        starts[name] = Theta(shapes[i].at_peak(0.7 * height), jnp.float32(MIX))
 
     def descend(name: str, start: Any, meta_steps: int, peak: float) -> Any:
         inner = inners(task)[name]
 
-        def one(schedule, key):
-            return after(task, inner.make(schedule), inner.final, key)[0]
+        def one(theta, key):
+            return after(task, inner.make(*theta), inner.final, key)[0]
 
-        def estimate(schedule, key):
+        def estimate(theta, key):
             # One run after the other: the states of one are the memory of all.
             keys = jax.random.split(key, seeds)
             losses, slopes = jax.lax.map(
-                lambda k: jax.value_and_grad(one)(schedule, k), keys
+                lambda k: jax.value_and_grad(one)(theta, k), keys
             )
             # A run that nearly diverged would drown the others.
             norms = jax.vmap(optax.tree.norm)(slopes)
@@ -218,8 +239,8 @@ def learn(trials: Trials, rate: float, meta_steps: int) -> tuple[Any, str]:
             slope = jax.tree.map(lambda x: share @ x, slopes)
             return anneal.Estimate(jnp.mean(losses), slope)
 
-        def validate(schedule):
-            losses = jax.lax.map(functools.partial(one, schedule), judging)
+        def validate(theta):
+            losses = jax.lax.map(functools.partial(one, theta), judging)
             return jnp.mean(losses)
 
         learned = anneal.learn(
@@ -239,7 +260,7 @@ def learn(trials: Trials, rate: float, meta_steps: int) -> tuple[Any, str]:
     # Both optimizers get a quarter of the meta-steps, the better one goes on.
     first = {k: descend(k, v, meta_steps // 4, 0.2) for k, v in starts.items()}
     chosen = min(first, key=lambda k: first[k].history.validation_loss.min())
-    last = descend(chosen, first[chosen].schedule, meta_steps // 2, 0.15)
+    last = descend(chosen, first[chosen].schedule, meta_steps // 2, 0.1)
     return last.schedule, chosen
 
 
@@ -303,7 +324,7 @@ def baselines(task: Task, trials: Trials) -> dict[str, tuple[Any, Any]]:
         ),
         FREE: (
             other(free, averaged),
-            {"rate": rate, "warmup": warmup, "b1": (0.8, 0.98, "linear")},
+            {"rate": rate, "warmup": warmup, "b1": (0.5, 0.98, "linear")},
         ),
         PRODIGY: (
             other(prodigy, lambda params, state: params),
@@ -478,20 +499,26 @@ def transfer(found: dict[str, Any]) -> dict[str, Any]:
     """Run what was found for one specialist on another that nothing was fitted to."""
     other = Trials(adapters("histories", bytes.swapcase))
     default = optax.warmup_cosine_decay_schedule(0.0, 2e-4, 6, other.task.steps)
-    methods = {"cosine at 2e-4, untuned": ("plain", default)}
+    methods = {"cosine at 2e-4, untuned": ("plain", default, MIX)}
     chosen = found["learned from 0.001"]["chosen"]
     logs = jnp.asarray(chosen["log_rates"])
     learned = anneal.PiecewiseLR({"log_rates": logs}, float(other.task.steps))
-    methods["learned on the first specialist"] = (chosen["inner"], learned)
+    methods["learned on the first specialist"] = (
+        chosen["inner"],
+        learned,
+        chosen["mix"],
+    )
     numbers = found[COSINE]["chosen"]
     methods["cosine tuned on the first specialist"] = (
         "plain",
         cosine(other.task.steps, **numbers),
+        MIX,
     )
     keys = jax.random.split(jax.random.key(2**23), FRESH_SEEDS)
     tests, labels = {}, {}
-    for label, (inner, schedule) in methods.items():
-        method = other.rates(schedule(jnp.arange(other.task.steps)), inner)
+    for label, (inner, schedule, mix) in methods.items():
+        curve = schedule(jnp.arange(other.task.steps))
+        method = other.rates(curve, inner, mix)
         tests[label] = np.array([method(key)[1] for key in keys])
         labels[label] = (method, 0, None)
     return summarise("another specialist", tests, labels)

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from .. import lora, models, train
@@ -418,7 +419,7 @@ def _load(config: RunConfig) -> tuple[models.Decoder, Tokenizer]:
 
 def _learned(rate: train.LearnedRate, fitted: train.Fit) -> dict[str, Any]:
     numbers = {
-        when: {name: float(x) for name, x in schedule.params.items()}
+        when: {name: np.asarray(x).tolist() for name, x in schedule.params.items()}
         for when, schedule in (("start", rate.start), ("end", rate.end))
     }
     return {
