@@ -1,7 +1,7 @@
 """What adapting a learned rate costs, in steps: SmolLM2-135M, rank 16 on q, k, v, o.
 
 Processor seconds of the process, steps and adaptations in turn; prints both and their
-ratio, which `train` takes to be 15 at most, and what compiling takes.
+ratio, which decides how often `train` adapts, and what compiling takes.
 
     python benchmarks/adapt_rate.py --rows 1 --length 128
 """

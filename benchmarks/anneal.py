@@ -71,12 +71,13 @@ def main() -> None:
         before = json.loads(args.json.read_text())
         if {k: before.get(k, "") for k in setting} == setting:
             found = before
+    described = about(args)
     for name in names:
         if name not in found["problems"]:
             family = problems.FAMILIES[name](args.seed)
             held = tuple(args.hold.split(",")) if args.hold else ()
             found["problems"][name] = compare(family, args.seed, args.quick, held)
-            found |= about(args)
+            found |= described
             args.json.write_text(json.dumps(found, indent=1) + "\n")
     rows = {name: found["problems"][name] for name in names}
     judged = judge(rows)
@@ -450,6 +451,7 @@ def draw(rows: dict, judged: dict, path: Path) -> None:
         heights = np.arange(len(rows)) + 0.18 * (i - 1.5)
         axis.errorbar(middle, heights, xerr=reach, fmt="osDv"[i], ms=4, label=name)
     axis.axvline(0, color="gray", lw=1)
+    axis.set_xscale("symlog", linthresh=0.5)
     axis.set_yticks(range(len(rows)), list(rows))
     axis.invert_yaxis()
     axis.set_title("Best energy, learned minus tuned: left of 0, learned is better")

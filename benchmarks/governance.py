@@ -97,6 +97,8 @@ def recall(variants, seeds, steps, rate):
                 rows = recall_rows(rng, rows=128, distances=[distance], count=18)
                 _, hits = evaluate(config)(state, *windows(*rows, WINDOW))
                 shares[distance].append(float(hits))
+            found = [round(share[-1], 3) for share in shares.values()]
+            print(f"    {name} seed {seed}: {found}", flush=True)
         results[name] = {"hits": shares, "parameters": count(config)}
         print(f"{name:8} {count(config):8} parameters, {seconds:.0f} CPU s a run")
         for distance, found in shares.items():
@@ -241,6 +243,8 @@ def train(config, draw, seed: int, steps: int, rate: float, *, window: int):
     for at in range(steps):
         batch = windows(*draw(rng=rng), window)
         state, opt_state, value = step(state, opt_state, *batch)
+        # With 32 steps under way at once, XLA's CPU client stopped for good.
+        value.block_until_ready()
         if at % 100 == 99:
             print(f"    seed {seed} step {at + 1}: {float(value):.3f}", flush=True)
     return state, time.process_time() - start

@@ -11,6 +11,7 @@ a byte, and the difference seed by seed.
 import argparse
 import math
 import tempfile
+from typing import Any
 
 import jax
 import numpy as np
@@ -62,7 +63,7 @@ def main():
     tokenizer = text.train_bpe((d.text for d in training), 512)
     size = sum(document.size_bytes for document in heldout)
     learned = windows(training, tokenizer)
-    shape = {"batch_size": 8, "length": LENGTH}
+    shape: dict[str, Any] = {"batch_size": 8, "length": LENGTH}
     judged = list(
         data.pack(windows(heldout, tokenizer), **shape, epochs=1, shuffle=False)
     )

@@ -69,7 +69,7 @@ for i, noise in enumerate(NOISES):
     )
     (line,) = axes.plot(SWEEP, curve, label=f"noise {noise}")
     axes.plot(learned, reached, "o", color=line.get_color())
-    axes.axhline(hard, color=line.get_color(), linestyle=":", linewidth=1)
+    axes.axhline(float(hard), color=line.get_color(), linestyle=":", linewidth=1)
 axes.set(xscale="log", xlabel="temperature", ylabel="mean squared error, new tables")
 axes.set_title("dots: learned temperature; dotted: hard attention")
 axes.legend()

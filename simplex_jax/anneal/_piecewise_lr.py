@@ -59,6 +59,11 @@ class PiecewiseLR:
         logarithm = jnp.log(positive("rate", rate))
         return cls({"log_rates": jnp.broadcast_to(logarithm, (knots,))}, float(steps))
 
+    @property
+    def params(self) -> dict[str, jax.Array]:
+        """The rates at the points, by name."""
+        return {"rates": jnp.exp(self.free["log_rates"])}
+
     def __call__(self, step: Any) -> jax.Array:
         """Return the learning rate at a step, as the class says.
 

@@ -80,6 +80,8 @@ def _how_to_run(name: str, files: list[str]) -> str:
             parts.append(f"llama.cpp: `{shlex.join(['llama-cli', '-m', file])}`")
     if any(file.startswith("adapter/") for file in files):
         parts.append("PEFT: the adapter for the base model is in `adapter/`.")
+    if any(file.startswith("model/") for file in files):
+        parts.append("simplex_jax: `simplex-jax generate model --prompt ...`")
     return "\n\n".join(parts) or "Not computed: files."
 
 
@@ -115,8 +117,9 @@ def _documents(data: Mapping) -> str:
 def _training(manifest: Mapping) -> str:
     measured = manifest.get("training") or {"steps": "not computed"}
     # Of the configuration only these parts: the others may hold paths.
-    parts = [manifest["config"].get(part) or {} for part in ("lora", "training")]
-    shown = parts[0] | parts[1] | measured
+    training = manifest["config"].get("training") or {}
+    what = "model" if training.get("full") else "lora"
+    shown = (manifest["config"].get(what) or {}) | training | measured
     return "\n".join(f"- {k}: {_line(v)}" for k, v in shown.items() if v is not None)
 
 

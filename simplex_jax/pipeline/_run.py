@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from .. import lora, models, train
@@ -122,7 +123,7 @@ class _Run:
         counts = lora.parameter_counts(student)
         trainable = counts.total if config.training.full else counts.trainable
         manifest["base"] = {
-            "source": config.base,
+            "source": config.base or "none, from scratch",
             "hub_name": models.hub_name(config.base) if config.base else None,
             "parameters": counts.total - counts.trainable,
             "trainable": trainable,
@@ -418,7 +419,7 @@ def _load(config: RunConfig) -> tuple[models.Decoder, Tokenizer]:
 
 def _learned(rate: train.LearnedRate, fitted: train.Fit) -> dict[str, Any]:
     numbers = {
-        when: {name: float(x) for name, x in schedule.params.items()}
+        when: {name: np.asarray(x).tolist() for name, x in schedule.params.items()}
         for when, schedule in (("start", rate.start), ("end", rate.end))
     }
     return {

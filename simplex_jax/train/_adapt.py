@@ -1,6 +1,5 @@
 """Adapting the learning rate while it is used, on data that is not trained on."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,16 +10,15 @@ from flax import nnx
 from jaxtyping import Array
 
 from .. import anneal
-from ._carried import META, carried, with_numbers
+from ._carried import META, Rate, carried, with_numbers
 from ._loss import nll
 from ._step import Batch, TrainState, make_gradients, step_key
 
 # Updates that an adaptation looks ahead.
 WINDOW = 4
-# What it costs, in steps, at most: its updates and their tangents, and the loss.
-_STEPS = 3 * WINDOW + 3
-# Of the run's steps; the rest up to 30 % is for compiling it once.
-_SHARE = 0.25
+# Between adaptations, in steps. One costs 8 steps, and compiling it what 13 cost, so
+# that it begins when both are less than 30 % of the run (benchmarks/adapt_rate.py).
+_EVERY = 40
 # How far the numbers may go from their start, in logarithms.
 _RADIUS = 0.5
 
@@ -35,14 +33,13 @@ def adapts_before(step: int, steps: int) -> bool:
     Returns:
         Whether it is; a run that is too short is never interrupted.
     """
-    every = math.ceil(_STEPS / _SHARE)
-    return step > 0 and step % every == 0 and step + WINDOW <= steps
+    return step >= 2 * _EVERY and step % _EVERY == 0 and step + WINDOW <= steps
 
 
 def make_adaptation(
     graphdef: Any,
     optimizer: optax.GradientTransformation,
-    rate: anneal.LearnableLR,
+    rate: Rate,
     *,
     compute_dtype: Any = None,
     chunk_tokens: int = 256,
@@ -84,12 +81,12 @@ def make_adaptation(
     ):
         now = carried(state.opt_state)
 
-        def loss_after(free):
+        def loss_after(shift):
             def gradient(params, at_and_batch):
                 at, batch = at_and_batch
                 return gradients(params, frozen, batch, step_key(state, at))[0]
 
-            opt_state = optax.tree.set(state.opt_state, rate_numbers=free)
+            opt_state = optax.tree.set(state.opt_state, rate_shift=shift)
             params, _ = anneal.take_updates(
                 gradient,
                 optimizer,
@@ -107,13 +104,11 @@ def make_adaptation(
             at = now.rate_count + jnp.arange(WINDOW)
             return jnp.mean(jnp.log(with_numbers(rate, free)(at)))
 
-        # The height moves all rates alike, as far as they are above the floor.
+        loss, slope = jax.jvp(
+            loss_after, (now.rate_shift,), (jnp.ones_like(now.rate_shift),)
+        )
         free = now.rate_numbers
-        height = {name: jnp.zeros_like(x) for name, x in free.items()}
-        height["initial_lr"] = jnp.ones_like(free["initial_lr"])
-        loss, slope = jax.jvp(loss_after, (free,), (height,))
         moves = jax.grad(log_rate)(free)
-        slope = slope / moves["initial_lr"]
         change, meta = META.update(slope, now.rate_meta, jnp.zeros(()))
         size = sum(jnp.sum(x**2) for x in jax.tree.leaves(moves))
         found = jax.tree.map(lambda x, m: x + change * m / size, free, moves)

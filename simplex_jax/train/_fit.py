@@ -19,7 +19,7 @@ from .. import anneal
 from ..data import PackedBatches
 from ..models import Decoder
 from ._adapt import WINDOW, adapts_before, make_adaptation
-from ._carried import carried_rate
+from ._carried import Rate, carried_rate
 from ._checkpoint import Checkpoints
 from ._config import TrainingConfig
 from ._optimizer import learning_rate_schedule, make_optimizer
@@ -43,8 +43,8 @@ class LearnedRate:
         seconds: that this took, compilation included; part of those of training.
     """
 
-    start: anneal.LearnableLR
-    end: anneal.LearnableLR
+    start: Rate
+    end: Rate
     adaptations: int
     seconds: float
 
@@ -163,7 +163,7 @@ def fit(
         )
     schedule = learning_rate_schedule(config, steps)
     optimizer = make_optimizer(config, schedule)
-    learned = schedule if isinstance(schedule, anneal.LearnableLR) else None
+    learned = schedule if isinstance(schedule, Rate) else None
     adapting = learned is not None and config.lr_schedule_file is None
     if adapting:
         _require_adaptable(config, optimizer, params, heldout)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from .. import anneal
-from ._carried import scale_by_carried
+from ._carried import Rate, scale_by_carried
 from ._config import TrainingConfig
 
 # Never give in and apply a step that is not finite: the loop stops instead.
@@ -26,9 +26,9 @@ def learning_rate_schedule(config: TrainingConfig, steps: int) -> optax.Schedule
 
     Returns:
         A function of the step, from 0; the rate is above 0 on the first step, and what
-        would be 0 is the one after the last. An ``anneal.LearnableLR`` where the kind
-        is ``learned``: the one that comes with the library, at the run's peak, or that
-        of ``lr_schedule_file`` as it is.
+        would be 0 is the one after the last. One that learns where the kind is
+        ``learned``: the one that comes with the library, at the run's peak, or that of
+        ``lr_schedule_file`` as it is.
 
     Raises:
         ValueError: where that file holds no learning rate.
@@ -52,11 +52,11 @@ def learning_rate_schedule(config: TrainingConfig, steps: int) -> optax.Schedule
     return optax.join_schedules([rise, decay], [warmup])
 
 
-def learned_rate(path: str | os.PathLike) -> anneal.LearnableLR:
+def learned_rate(path: str | os.PathLike) -> Rate:
     """Read a learning rate from a file of ``anneal.save``.
 
     Args:
-        path: of a ``LearnableLR``, or of a bundle with one.
+        path: of a ``LearnableLR`` or ``PiecewiseLR``, or of a bundle with one.
 
     Returns:
         The schedule, for the length of the run that it was of.
@@ -71,7 +71,7 @@ def learned_rate(path: str | os.PathLike) -> anneal.LearnableLR:
         raise ValueError(f"lr_schedule_file: {error}") from error
     if isinstance(found, anneal.LearnedSchedules):
         found = found.lr
-    if not isinstance(found, anneal.LearnableLR):
+    if not isinstance(found, Rate):
         raise ValueError(
             f"lr_schedule_file is {os.fspath(path)}, which holds no learning rate; "
             "give the schedule.json of a run with lr_scheduler_type=learned"
@@ -90,13 +90,13 @@ def make_optimizer(
     Args:
         config: moments, decay and norm.
         learning_rate: as for ``optax.adamw``; the numbers of an ``anneal.LearnableLR``
-            are kept in the state, where they can be changed, and the updates have
-            finite derivatives where gradients are 0.
+            or ``PiecewiseLR`` are kept in the state, where they can be changed, and the
+            updates have finite derivatives where gradients are 0.
 
     Returns:
         The transformation; matrices decay, norms and biases do not.
     """
-    learned = isinstance(learning_rate, anneal.LearnableLR)
+    learned = isinstance(learning_rate, Rate)
     adamw = optax.adamw(
         1.0 if learned else learning_rate,
         b1=config.adam_beta1,

@@ -31,11 +31,11 @@ SCHEDULES = {
         [1.0, 0.2, -1.0], [-0.5, 0.1, 2.0], 2.0, steps=20
     ),
     "bundle": lambda: anneal.LearnedSchedules(
-        lr=SCHEDULES["lr"](), bits=SCHEDULES["bits"](), sparsity=None
+        **{name: SCHEDULES[name]() for name in PARTS}
     ),
 }
 every_schedule = pytest.mark.parametrize("name", SCHEDULES)
-PARTS = sorted(SCHEDULES.keys() - {"bundle"})
+PARTS = ("lr", "distillation", "sparsity", "bits", "curriculum")
 
 
 @every_schedule
@@ -52,7 +52,7 @@ def test_schedules_commute_with_jit_and_vmap(name):
         )
 
 
-@every_schedule
+@pytest.mark.parametrize("name", ["bundle", "piecewise_lr"])
 def test_every_number_has_its_slope(name):
     with jax.enable_x64(True):
         schedule = SCHEDULES[name]()
@@ -134,8 +134,9 @@ def test_files_of_another_version_are_refused(tmp_path):
         anneal.load(path)
 
 
-def test_a_rate_has_the_peak_it_is_given():
-    rate = SCHEDULES["lr"]()
+@pytest.mark.parametrize("name", ["lr", "piecewise_lr"])
+def test_a_rate_has_the_peak_it_is_given(name):
+    rate = SCHEDULES[name]()
     higher = rate.at_peak(0.5)
     before, after = (np.asarray(x(jnp.arange(20))) for x in (rate, higher))
     assert after.max() == pytest.approx(0.5, rel=1e-6)
@@ -187,12 +188,19 @@ def test_a_curriculum_begins_unspecialised_and_learns_to_prefer():
 
 
 def test_a_bundle_says_what_its_parts_say():
-    bundle = SCHEDULES["bundle"]()
-    values = bundle(7)
-    assert values.lr == SCHEDULES["lr"]()(7)
-    assert values.bits == SCHEDULES["bits"]()(7)
-    assert values.distillation is values.sparsity is values.curriculum is None
-    assert set(bundle.parts) == {"lr", "bits"}
+    values = SCHEDULES["bundle"]()(7)
+    for name in PARTS:
+        for a, b in zip(
+            jax.tree.leaves(getattr(values, name)),
+            jax.tree.leaves(SCHEDULES[name]()(7)),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(a, b)
+    alone = anneal.LearnedSchedules(bits=SCHEDULES["bits"]())
+    assert set(alone.parts) == {"bits"}
+    values = alone(7)
+    assert values.lr is values.distillation is values.sparsity is values.curriculum
+    assert values.lr is None and values.bits is not None
 
 
 @pytest.mark.parametrize(

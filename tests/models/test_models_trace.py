@@ -1,5 +1,7 @@
 """What a trace says, against small models worked out by hand."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,7 +31,7 @@ def test_entropy_received_and_importance_of_known_weights():
     np.testing.assert_allclose(found[0], [2 / 3, 0.25, 0.5, 0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("length", [1, 9])
+@pytest.mark.parametrize("length", [pytest.param(1, marks=pytest.mark.slow), 9])
 def test_traces_of_governed_models_are_finite_and_in_range(length):
     model = shaken(governed())
     tokens = jnp.asarray(prompts(29, (9, 9))[0])[:, :length]
@@ -50,7 +52,7 @@ def test_traces_of_governed_models_are_finite_and_in_range(length):
 def test_weights_of_a_plain_model_are_all_given_to_somebody():
     model = make(TINY["qwen3"])
     tokens = jnp.asarray(prompts(29, (9,))[0])
-    found = models.trace(model, tokens)
+    found = jax.jit(models.trace)(model, tokens)
     assert found.gates == {}
     # Each of the nine queries gives away one, whoever receives it.
     queries = np.arange(9, 0, -1)
@@ -61,11 +63,12 @@ def test_weights_of_a_plain_model_are_all_given_to_somebody():
 def test_a_veto_shows_in_the_gates_and_in_what_is_received():
     model = shaken(governed(FLAGS["policy-veto-none"]))
     tokens = jnp.asarray(prompts(29, (9,))[0])
-    before = models.trace(model, tokens)
+    trace = jax.jit(models.trace)
+    before = trace(model, tokens)
     graphdef, state = nnx.split(model)
     veto = state["layers"]["self_attn"]["governance"]["veto"]
     veto["gate"]["kernel"] = jax.tree.map(lambda x: 40 * x, veto["gate"]["kernel"])
-    after = models.trace(nnx.merge(graphdef, state), tokens)
+    after = trace(nnx.merge(graphdef, state), tokens)
     gate = np.asarray(after.gates["veto"])[0, 0]
     shut, open_ = gate < 1e-4, gate > 1 - 1e-4
     assert shut.sum() >= 3 and open_.sum() >= 3
@@ -81,6 +84,7 @@ def test_a_veto_shows_in_the_gates_and_in_what_is_received():
         assert first[key_head][:, late].min() > 1e-3
 
 
+@pytest.mark.slow
 def test_attribution_is_a_derivative_and_stays_in_its_document():
     with jax.enable_x64(True):
         model = shaken(governed(), param_dtype=jnp.float64)
@@ -89,13 +93,16 @@ def test_attribution_is_a_derivative_and_stays_in_its_document():
         def target(logits):
             return jax.nn.log_softmax(logits)[0, 5, 3]
 
-        found = models.attribution(model, tokens, target, segment_ids=IDS)
+        found = jax.jit(
+            lambda tokens: models.attribution(model, tokens, target, segment_ids=IDS)
+        )(tokens)
         depends = np.zeros(IDS.shape, bool)
         depends[0, 4:6] = True
         assert not found[~depends].any()
         assert np.abs(found[depends]).min() > 0
         x = model.embed_tokens(tokens)
 
+        @jax.jit
         def scaled(factor):
             hidden, _ = model.from_embeddings(factor * x, segment_ids=IDS)
             return target(model.logits(hidden))
@@ -107,8 +114,9 @@ def test_attribution_is_a_derivative_and_stays_in_its_document():
 
 def test_a_models_own_call_makes_no_square_of_weights():
     """Queries go in groups, and the governance heads add nothing per pair of tokens."""
-    model = shaken(governed())
     length = 128
+    config = dataclasses.replace(governed(), max_position_embeddings=length)
+    model = shaken(config)
     tokens = jnp.zeros((1, length), jnp.int32)
     # Two heads read each key head.
     shape = (2, length, length)
@@ -162,14 +170,15 @@ def test_concept_loss_ignores_padding_and_agrees_with_finite_differences():
         x = jax.random.normal(jax.random.key(0), (2, 6, 5), jnp.float64)
         real = jnp.ones((2, 6), bool).at[:, 4:].set(False)
 
+        @jax.jit
         def loss(x):
             return neural.concept_loss(concepts, x, real)
 
         other = x.at[:, 4:].set(9.0)
         assert gap(loss(x), loss(other)) <= 1e-12
         direction = jax.random.normal(jax.random.key(1), x.shape, jnp.float64)
-        _, forward = jax.jvp(loss, (x,), (direction,))
-        reverse = jnp.sum(jax.grad(loss)(x) * direction)
+        forward = jax.jit(lambda x: jax.jvp(loss, (x,), (direction,)))(x)[1]
+        reverse = jnp.sum(jax.jit(jax.grad(loss))(x) * direction)
         step = 1e-6 * direction
         numeric = (loss(x + step) - loss(x - step)) / 2e-6
         assert abs(forward - reverse) <= 1e-12

@@ -84,7 +84,7 @@ def often(monkeypatch):
 
 
 def numbers(rate):
-    return {name: float(x) for name, x in rate.free.items()}
+    return {name: np.asarray(x).tolist() for name, x in rate.free.items()}
 
 
 def bits(done):
@@ -115,9 +115,8 @@ def test_the_slope_is_that_of_the_steps_that_follow():
         evaluate = train.make_evaluation(graphdef, chunk_tokens=16)
 
         def loss_at(factor):
-            free = dict(rate.free)
-            free["initial_lr"] = free["initial_lr"] + factor
-            opt_state = optax.tree.set(state.opt_state, rate_numbers=free)
+            shift = jnp.array(factor)
+            opt_state = optax.tree.set(state.opt_state, rate_shift=shift)
             # The step donates what it is given.
             now = jax.tree.map(jnp.copy, state._replace(opt_state=opt_state))
             for at in range(WINDOW):
@@ -128,13 +127,11 @@ def test_the_slope_is_that_of_the_steps_that_follow():
         assert float(found["loss"]) == pytest.approx(loss_at(0.0), rel=1e-12)
         h = 1e-3
         wide, near = ((loss_at(s) - loss_at(-s)) / (2 * s) for s in (h, h / 2))
-        # The floor of 1e-6 keeps a ten-thousandth of the rate from moving along.
         slope = (4 * near - wide) / 3
         assert abs(slope) > 1e-6
-        at = 2 + jnp.arange(WINDOW)
-        moved = jax.grad(lambda r: jnp.mean(jnp.log(r(at))))(rate).free["initial_lr"]
-        assert float(found["slope"]) == pytest.approx(slope / float(moved), rel=1e-6)
+        assert float(found["slope"]) == pytest.approx(slope, rel=1e-6)
 
+        at = 2 + jnp.arange(WINDOW)
         # Adam's first change is its rate, against the slope, and rates follow it.
         new = anneal.LearnableLR(
             optax.tree.get(adapted.opt_state, "rate_numbers"), rate.steps, rate.min_lr
@@ -203,9 +200,15 @@ def test_a_run_adapts_and_goes_on_bit_for_bit(often, tmp_path):
         assert record["learning_rate"] == pytest.approx(rate, rel=1e-5)
 
 
-def test_updates_by_a_carried_rate_are_those_of_its_schedule():
+@pytest.mark.parametrize("name", ["curve", "points"])
+def test_updates_by_a_carried_rate_are_those_of_its_schedule(name):
+    points = {"log_rates": jnp.log(jnp.array([0.01, 0.1, 0.05]))}
+    rates = {
+        "curve": anneal.LearnableLR.from_params(0.05, 1.0, 2.0, 0.3, steps=6),
+        "points": anneal.PiecewiseLR(points, 6.0),
+    }
     settings = config(adam_epsilon=1e-6)
-    rate = anneal.LearnableLR.from_params(0.05, 1.0, 2.0, 0.3, steps=6)
+    rate = rates[name]
     plain = optax.chain(
         optax.clip_by_global_norm(1.0),
         optax.adamw(rate, eps=1e-6, eps_root=1e-12, weight_decay=0.01),
@@ -223,11 +226,12 @@ def test_updates_by_a_carried_rate_are_those_of_its_schedule():
     np.testing.assert_allclose(results[0], results[1], rtol=1e-6)
 
 
-@pytest.mark.parametrize("steps", [1, 40, 59, 64, 128, 1000, 12_345])
-def test_adapting_costs_a_quarter_of_the_steps_at_most(steps):
+@pytest.mark.parametrize("steps", [1, 83, 84, 123, 124, 128, 1000, 12_345])
+def test_adapting_costs_three_tenths_of_the_steps_at_most(steps):
     times = sum(adapts_before(step, steps) for step in range(steps))
-    assert times * _adapt._STEPS <= _adapt._SHARE * steps
-    assert (times > 0) == (steps >= 64)
+    assert (times > 0) == (steps >= 84)
+    # In steps: compiling it, and each adaptation, as RESULTS.md has them.
+    assert times == 0 or 15 + 8.5 * times <= 0.3 * steps
 
 
 def test_bundles_are_read_and_stretched(tmp_path):

@@ -4,12 +4,14 @@ import dataclasses
 
 import jax
 import numpy as np
+import pytest
 from flax import nnx
 from train_helpers import make, packed
 
 from simplex_jax import models, train
 
 
+@pytest.mark.slow
 def test_governance_moves_off_zero_and_the_loss_falls():
     heads = models.GovernanceConfig(policy_rank=2, memory_dim=4)
     config = dataclasses.replace(make(adapters=False).config, governance=heads)
