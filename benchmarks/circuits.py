@@ -224,6 +224,7 @@ def digits_learn(x, y, seed):
         temperatures=cooling(DIGITS_STEPS, DIGITS_LAST),
         readout=neural.GroupSum(10, 10.0),
         fan_in=4,
+        learning_rate=0.1,
         batch_size=128,
         record_every=DIGITS_STEPS,
     )
