@@ -15,6 +15,7 @@ HEADS = {
     "forget": lambda **options: neural.Forget(6, 2, **options),
     "memory": lambda **options: neural.DeltaMemory(6, 2, 3, **options),
 }
+_SLOW = pytest.mark.slow
 REAL = jnp.asarray([[True] * 7, [True] * 5 + [False] * 2])
 FRESH = jnp.zeros((2, 7), bool).at[0, 3].set(True).at[:, 0].set(True)
 
@@ -40,7 +41,10 @@ def outputs(head, x):
             return head(x)
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize(
+    "name",
+    ["memory", *(pytest.param(n, marks=_SLOW) for n in ("policy", "veto", "forget"))],
+)
 def test_jvp_vjp_and_finite_differences_agree(name):
     with jax.enable_x64(True):
         head = shaken(HEADS[name](param_dtype=jnp.float64, rngs=nnx.Rngs(0)))
@@ -51,7 +55,8 @@ def test_jvp_vjp_and_finite_differences_agree(name):
         def draw(x):
             return jnp.asarray(rng.normal(size=x.shape))
 
-        weights = jax.tree.map(draw, outputs(head, point[1]))
+        shapes = jax.eval_shape(lambda: outputs(head, point[1]))
+        weights = jax.tree.map(draw, shapes)
 
         @jax.jit
         def total(state, x):
@@ -60,8 +65,8 @@ def test_jvp_vjp_and_finite_differences_agree(name):
             return sum(jax.tree.leaves(products))
 
         direction = jax.tree.map(draw, point)
-        _, forward = jax.jvp(total, point, direction)
-        gradient = jax.grad(total, argnums=(0, 1))(*point)
+        forward = jax.jit(lambda *p: jax.jvp(total, p, direction))(*point)[1]
+        gradient = jax.jit(jax.grad(total, argnums=(0, 1)))(*point)
         products = jax.tree.map(lambda g, d: jnp.sum(g * d), gradient, direction)
         reverse = sum(jax.tree.leaves(products))
 
@@ -80,7 +85,7 @@ def test_jvp_vjp_and_finite_differences_agree(name):
 def test_heads_start_without_an_effect(name):
     head = HEADS[name](rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(0), (2, 7, 6))
-    added = jax.tree.leaves(outputs(head, x))[0]
+    added = jax.tree.leaves(jax.jit(lambda x: outputs(head, x))(x))[0]
     if name == "policy":
         u, w = head(x)
         added = jnp.einsum("btknr,bskr->btkns", u.reshape(2, 7, 2, 2, 3), w)
@@ -113,15 +118,16 @@ def test_a_vetos_gate_multiplies_a_keys_weight():
 
 def test_forgetting_sums_logarithms_and_goes_on_after_padding():
     forget = shaken(HEADS["forget"](rngs=nnx.Rngs(0)))
+    run = jax.jit(forget)
     x = jax.random.normal(jax.random.key(0), (2, 7, 6))
     none = jnp.zeros_like(FRESH)
-    bias, past = forget(x, REAL, none)
+    bias, past = run(x, REAL, none)
     logs = np.where(np.asarray(REAL)[..., None], np.log(forget.gate_prob(x)), 0)
     expected = -np.asarray(forget.scale[...]) * np.cumsum(logs, axis=1)
     np.testing.assert_allclose(bias, expected, rtol=1e-5)
     np.testing.assert_allclose(past, logs.sum(axis=1), rtol=1e-5)
-    first, middle = forget(x[:, :3], REAL[:, :3], none[:, :3])
-    second, last = forget(x[:, 3:], REAL[:, 3:], none[:, 3:], middle)
+    first, middle = run(x[:, :3], REAL[:, :3], none[:, :3])
+    second, last = run(x[:, 3:], REAL[:, 3:], none[:, 3:], middle)
     both = np.concatenate([first, second], axis=1)
     np.testing.assert_allclose(both, bias, rtol=1e-5)
     np.testing.assert_allclose(last, past, rtol=1e-5)
@@ -129,10 +135,11 @@ def test_forgetting_sums_logarithms_and_goes_on_after_padding():
 
 def test_forgetting_begins_anew_with_each_document():
     forget = shaken(HEADS["forget"](rngs=nnx.Rngs(0)))
+    run = jax.jit(forget)
     x = jax.random.normal(jax.random.key(0), (2, 7, 6))
     past = jnp.full((2, 2), -9.0)
-    bias, last = forget(x, REAL, FRESH, past)
-    alone, end = forget(x[:1, 3:], REAL[:1, 3:], FRESH[:1, 3:], past[:1])
+    bias, last = run(x, REAL, FRESH, past)
+    alone, end = run(x[:1, 3:], REAL[:1, 3:], FRESH[:1, 3:], past[:1])
     np.testing.assert_allclose(bias[:1, 3:], alone, rtol=1e-6)
     np.testing.assert_allclose(last[:1], end, rtol=1e-6)
 
@@ -151,7 +158,9 @@ def token_by_token(q, k, v, log_decay, write, fresh, state):
     return out, state
 
 
-@pytest.mark.parametrize("length", [1, 7, 64, 65, 150])
+@pytest.mark.parametrize(
+    "length", [1, 65, *(pytest.param(n, marks=_SLOW) for n in (7, 64, 150))]
+)
 def test_delta_rule_in_chunks_equals_token_by_token(length):
     with jax.enable_x64(True):
         rng = np.random.default_rng(length)
@@ -174,9 +183,10 @@ def test_delta_rule_survives_equal_keys_and_hard_gates():
     v = jax.random.normal(jax.random.key(0), (1, length, 1, 4))
     zeros, ones = jnp.zeros((1, length, 1)), jnp.ones((1, length, 1))
     fresh, state = jnp.zeros((1, length), bool), jnp.zeros((1, 1, 4, 4))
-    out, _ = neural.delta_rule(k, k, v, zeros, ones, fresh, state)
+    rule = jax.jit(neural.delta_rule)
+    out, _ = rule(k, k, v, zeros, ones, fresh, state)
     np.testing.assert_allclose(out, v, atol=1e-5)
-    out, state = neural.delta_rule(k, k, v, zeros - 200, ones, fresh, state)
+    out, state = rule(k, k, v, zeros - 200, ones, fresh, state)
     np.testing.assert_allclose(out, v, atol=1e-5)
     np.testing.assert_allclose(state[0, 0, 0], v[0, -1, 0], atol=1e-5)
 
@@ -190,11 +200,11 @@ def test_a_memory_is_read_where_it_was_written_and_only_in_its_document():
     write = jnp.asarray([1.0] * 8 + [0.0] * 8)[None, :, None]
     fresh = jnp.zeros((1, 16), bool)
     state = jnp.zeros((1, 1, 8, 3))
-    read, _ = neural.delta_rule(k, k, v, 0 * write, write, fresh, state)
+    rule = jax.jit(neural.delta_rule)
+    read, _ = rule(k, k, v, 0 * write, write, fresh, state)
     np.testing.assert_allclose(read[0, 8:, 0], values, atol=1e-5)
-    other, _ = neural.delta_rule(
-        k, k, v, 0 * write, write, fresh.at[0, 12].set(True), state
-    )
+    begins = fresh.at[0, 12].set(True)
+    other, _ = rule(k, k, v, 0 * write, write, begins, state)
     np.testing.assert_allclose(other[0, 8:12, 0], values[:4], atol=1e-5)
     assert not other[0, 12:].any()
 
@@ -202,8 +212,9 @@ def test_a_memory_is_read_where_it_was_written_and_only_in_its_document():
 def test_padding_reads_zeros_and_writes_nothing():
     memory = shaken(HEADS["memory"](rngs=nnx.Rngs(0)))
     x = jax.random.normal(jax.random.key(0), (2, 7, 6))
-    out, state = memory(x, REAL, FRESH)
+    run = jax.jit(memory)
+    out, state = run(x, REAL, FRESH)
     assert not out[1, 5:].any()
-    short, same = memory(x[:, :5], REAL[:, :5], FRESH[:, :5])
+    short, same = run(x[:, :5], REAL[:, :5], FRESH[:, :5])
     np.testing.assert_allclose(out[1, :5], short[1], atol=1e-6)
     np.testing.assert_allclose(state[1], same[1], atol=1e-6)
