@@ -145,7 +145,7 @@ def test_straight_through_has_the_derivative_of_the_soft_mode():
         )[1]
         for mode in (Mode.SOFT, Mode.STRAIGHT_THROUGH)
     ]
-    np.testing.assert_allclose(*slopes, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(*slopes, rtol=1e-5, atol=1e-5)
     assert np.asarray(slopes[0]).any()
 
 

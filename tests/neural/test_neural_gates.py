@@ -80,9 +80,31 @@ NOT_GATES = {
     "ControllerState",
     "TemperatureController",
     "logic",
-    # In test_neural_circuits.py.
+    # In test_neural_circuits.py and test_neural_learn.py.
     "LogicCircuit",
     "Program",
+    "Accuracy",
+    "Bits",
+    "Classifier",
+    "GroupSum",
+    "Learned",
+    "Readout",
+    "circuit_accuracy",
+    "learn_circuit",
+    "prune",
+    # In test_neural_governance.py and test_models_trace.py.
+    "Concepts",
+    "DeltaMemory",
+    "Forget",
+    "Policy",
+    "Record",
+    "Veto",
+    "concept_loss",
+    "delta_rule",
+    "importance",
+    "normalised_entropy",
+    "received_attention",
+    "roll_out",
 }
 gates = pytest.mark.parametrize("name", GATES)
 
