@@ -218,3 +218,12 @@ def test_padding_reads_zeros_and_writes_nothing():
     short, same = run(x[:, :5], REAL[:, :5], FRESH[:, :5])
     np.testing.assert_allclose(out[1, :5], short[1], atol=1e-6)
     np.testing.assert_allclose(state[1], same[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 32])
+def test_the_inverse_of_a_unit_triangle_is_that(size):
+    with jax.enable_x64(True):
+        x = jax.random.uniform(jax.random.key(size), (3, size, size), minval=-0.5)
+        found = _delta.unit_lower_inverse(x)
+        one = jnp.broadcast_to(jnp.eye(size), x.shape)
+        np.testing.assert_allclose((jnp.tril(x, -1) + one) @ found, one, atol=1e-10)
