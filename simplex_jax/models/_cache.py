@@ -9,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from ._decoder import Decoder
-from ._governance import Marks, key_width
+from ._governance import Marks, empty_state, key_width
 from ._layers import LayerCache, wide
 from ._rope import rope_tables
 
@@ -44,25 +44,24 @@ def empty_cache(model: Decoder, batch: int, slots: int) -> Cache:
 
     Returns:
         Zeros; L B K S (C + H) numbers, C = H for a plain model, and for a governed one
-        up to L B K (1 + M^2) more.
+        up to L B K (1 + M + M^2) more.
     """
     config = model.config
     dtype = model.embed_tokens.embedding.dtype
     heads, width = config.num_key_value_heads, config.head_width
     channels = key_width(config, dtype)
     governance = config.governance
-    sizes: dict[str, tuple[int, ...]] = {}
-    if governance is not None and governance.forgets:
-        sizes["forgotten"] = (batch, heads)
-    if governance is not None and governance.associates:
-        sizes["memory"] = (batch, heads, *[governance.memory_dim] * 2)
 
     def layer() -> LayerCache:
-        return LayerCache(
+        new = LayerCache(
             jnp.zeros((batch, heads, channels, slots), dtype),
             jnp.zeros((batch, heads, slots, width), dtype),
-            **{name: jnp.zeros(size, wide(dtype)) for name, size in sizes.items()},
         )
+        if governance is not None and governance.forgets:
+            new = new._replace(forgotten=jnp.zeros((batch, heads), wide(dtype)))
+        if governance is not None and governance.associates:
+            new = new._replace(memory=empty_state(config, (batch,), dtype))
+        return new
 
     layers = tuple(layer() for _ in range(config.num_hidden_layers))
     return Cache(

@@ -9,8 +9,9 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from .._typing import Logits, PRNGKey, Tokens
+from ..neural import DeltaState
 from ._config import DecoderConfig
-from ._governance import Governance, marks_of
+from ._governance import Governance, empty_state, marks_of
 from ._governance_config import GovernanceConfig
 from ._layers import (
     _INIT_STD,
@@ -62,7 +63,7 @@ class Memory(NamedTuple):
         segments: document of the last token of each row; 0: none.
     """
 
-    states: Float[Array, "L B K M M"]
+    states: DeltaState
     segments: Int[Array, " B"]
 
 
@@ -305,9 +306,8 @@ def empty_memory(model: Decoder, batch: int) -> Memory:
             "model has no associative memory; give its config "
             "governance=GovernanceConfig(memory='delta') or 'both'"
         )
-    dtype = wide(model.embed_tokens.embedding.dtype)
-    sizes = (config.num_hidden_layers, batch, config.num_key_value_heads)
-    states = jnp.zeros((*sizes, heads.memory_dim, heads.memory_dim), dtype)
+    dtype = model.embed_tokens.embedding.dtype
+    states = empty_state(config, (config.num_hidden_layers, batch), dtype)
     return Memory(states, jnp.zeros(batch, jnp.int32))
 
 

@@ -39,10 +39,7 @@ def marks_of(
         The marks, and the id of each row's last token that is not padding.
     """
     real = segment_ids != 0
-    ids = jnp.concatenate([before[:, None], segment_ids], axis=1)
-    count = jnp.arange(1, segment_ids.shape[1] + 1)[None, :]
-    last = jax.lax.cummax(jnp.where(real, count, 0), axis=1)
-    last = jnp.take_along_axis(ids, jnp.pad(last, ((0, 0), (1, 0))), axis=1)
+    last = neural.last_real(segment_ids, real, before)
     return Marks(real, real & (segment_ids != last[:, :-1])), last[:, -1]
 
 
@@ -63,6 +60,27 @@ def key_width(config: DecoderConfig, dtype) -> int:
     if heads is not None and (heads.veto_gate or heads.forgets):
         width += _pieces(dtype)
     return width
+
+
+def empty_state(
+    config: DecoderConfig, leading: tuple[int, ...], dtype
+) -> neural.DeltaState:
+    """Return the state of a delta memory before any token.
+
+    Args:
+        config: with an associative memory.
+        leading: layers, if any, and rows.
+        dtype: of the stream; the state is float32 or wider.
+
+    Returns:
+        Zeros.
+    """
+    heads = config.governance
+    assert heads is not None
+    dtype = jnp.promote_types(dtype, jnp.float32)
+    return neural.DeltaState.zeros(
+        leading, config.num_key_value_heads, heads.memory_dim, dtype
+    )
 
 
 class Governance(nnx.Module):

@@ -15,6 +15,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
 from .._typing import PRNGKey
+from ..neural import DeltaState
 from ._config import DecoderConfig
 from ._governance import Governance, Marks
 from ._rope import apply_rope
@@ -117,7 +118,7 @@ class LayerCache(NamedTuple):
     keys: Float[Array, "B K C S"] | None = None
     values: Float[Array, "B K S H"] | None = None
     forgotten: Float[Array, "B K"] | None = None
-    memory: Float[Array, "B K M M"] | None = None
+    memory: DeltaState | None = None
 
 
 def attend(

@@ -15,12 +15,14 @@ from ._concepts import concept_loss as concept_loss
 from ._controller import ControllerState as ControllerState
 from ._controller import TemperatureController as TemperatureController
 from ._delta import DeltaMemory as DeltaMemory
+from ._delta import DeltaState as DeltaState
 from ._delta import delta_rule as delta_rule
 from ._forget import Forget as Forget
 from ._gate import DualGate as DualGate
 from ._gate import threshold_gate as threshold_gate
 from ._gumbel import gumbel_sigmoid as gumbel_sigmoid
 from ._gumbel import gumbel_softmax as gumbel_softmax
+from ._last_real import last_real as last_real
 from ._learn import Accuracy as Accuracy
 from ._learn import Learned as Learned
 from ._learn import Record as Record

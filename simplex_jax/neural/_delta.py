@@ -1,11 +1,14 @@
 """An associative state that is written by the gated delta rule."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from ._dense import Dense
+from ._last_real import last_real
 from ._running_sum import running_sum
 
 # Longer chunks do more work a token, shorter ones take more steps.
@@ -119,10 +122,43 @@ def unit_lower_inverse(x: Float[Array, "*B C C"]) -> Float[Array, "*B C C"]:
     return inverse
 
 
+class DeltaState(NamedTuple):
+    """What a delta memory keeps of the tokens so far.
+
+    Args:
+        matrix: the associative state.
+        key: map of the last token, which the next token's value is written under.
+    """
+
+    matrix: Float[Array, "*L B K M M"]
+    key: Float[Array, "*L B K M"]
+
+    @classmethod
+    def zeros(
+        cls, leading: tuple[int, ...], heads: int, width: int, dtype
+    ) -> "DeltaState":
+        """Return the state before any token.
+
+        Args:
+            leading: layers, if any, and rows B.
+            heads: K.
+            width: M.
+            dtype: float32 or wider.
+
+        Returns:
+            Zeros.
+        """
+        sizes = (*leading, heads, width, width), (*leading, heads, width)
+        return cls(*(jnp.zeros(size, dtype) for size in sizes))
+
+
 class DeltaMemory(nnx.Module):
     r"""Remember in a state what attention's window no longer holds.
 
-    Keys and queries are $x W$ scaled to norm 1, values $x W_v$, the decay
+    With $k'_t = x_t W_k$ and $t'$ the token before $t$ in its document, a token's value
+    $x_t W_v$ is written under the key $a \odot k'_t + b \odot k'_{t'}$, and looked up
+    is $x_t W_q$; both are scaled to norm 1. At the start $a = 0$, $b = 1$ and
+    $W_q = W_k$: a token reads what followed it last. The decay
     $\alpha = \sigma(x W_\alpha + b_\alpha)$ and the write gate
     $\beta = \sigma(x W_\beta + b_\beta)$ those of ``delta_rule``; what is read is
     multiplied by a gate of one number a channel, 0 at the start, and mapped to the
@@ -137,7 +173,9 @@ class DeltaMemory(nnx.Module):
         rngs: draws the weights.
 
     Source: SIM-ONE's memory head, whose weights are one number a query and cancel in
-    softmax; deviation: a state that is carried through time.
+    softmax; deviation: a state that is carried through time. Published delta networks
+    mix four tokens by convolutions of queries, keys and values, at random at the start;
+    here the keys alone mix two.
     """
 
     def __init__(
@@ -155,6 +193,10 @@ class DeltaMemory(nnx.Module):
         self.query, self.key, self.value = (
             Dense(features, heads * width, **common) for _ in range(3)
         )
+        # A copy: the same buffer twice could not be donated.
+        self.query.kernel[...] = self.key.kernel[...].copy()
+        self.now = nnx.Param(jnp.zeros((*leading, heads * width), param_dtype))
+        self.before = nnx.Param(jnp.ones((*leading, heads * width), param_dtype))
         self.decay = Dense(features, heads, bias=7.0, **common)
         self.write = Dense(features, heads, bias=0.0, **common)
         self.gate = nnx.Param(jnp.zeros((*leading, heads * width), param_dtype))
@@ -166,8 +208,8 @@ class DeltaMemory(nnx.Module):
         x: Float[Array, "B T D"],
         real: Bool[Array, "B T"],
         fresh: Bool[Array, "B T"],
-        state: Float[Array, "B K M M"] | None = None,
-    ) -> tuple[Float[Array, "B T D"], Float[Array, "B K M M"]]:
+        state: DeltaState | None = None,
+    ) -> tuple[Float[Array, "B T D"], DeltaState]:
         """Return what each token reads, and the state after the last one.
 
         Args:
@@ -185,16 +227,23 @@ class DeltaMemory(nnx.Module):
             dense(x).reshape(b, t, -1, self.width)
             for dense in (self.query, self.key, self.value)
         )
-        q, k = _unit(q), _unit(k)
+        if state is None:
+            state = DeltaState.zeros((b,), k.shape[2], self.width, k.dtype)
+        ahead = last_real(k, real, state.key)
+        previous = jnp.where(fresh[..., None, None], 0, ahead[:, :-1])
+        now, before = (
+            scale[...].astype(k.dtype).reshape(1, 1, *k.shape[2:])
+            for scale in (self.now, self.before)
+        )
+        q, k = _unit(q), _unit(now * k + before * previous)
         here = real[..., None]
         log_decay = jnp.where(here, jax.nn.log_sigmoid(self.decay(x)), 0)
         write = jnp.where(here, self.write_prob(x), 0)
-        if state is None:
-            state = jnp.zeros((b, q.shape[2], self.width, self.width), q.dtype)
-        read, state = delta_rule(q, k, v, log_decay, write, fresh & real, state)
+        read, matrix = delta_rule(q, k, v, log_decay, write, fresh & real, state.matrix)
         read = jnp.where(here, read.reshape(b, t, -1), 0)
         read = read * self.gate[...].astype(read.dtype)[None, None]
-        return self.output(read.astype(x.dtype)).astype(x.dtype), state
+        out = self.output(read.astype(x.dtype)).astype(x.dtype)
+        return out, DeltaState(matrix, ahead[:, -1])
 
     def write_prob(self, x: Float[Array, "B T D"]) -> Float[Array, "B T K"]:
         r"""Return the write gates $\beta$, in (0, 1)."""

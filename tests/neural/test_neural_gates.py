@@ -95,6 +95,7 @@ NOT_GATES = {
     # In test_neural_governance.py and test_models_trace.py.
     "Concepts",
     "DeltaMemory",
+    "DeltaState",
     "Forget",
     "Policy",
     "Record",
@@ -102,6 +103,7 @@ NOT_GATES = {
     "concept_loss",
     "delta_rule",
     "importance",
+    "last_real",
     "normalised_entropy",
     "received_attention",
     "roll_out",

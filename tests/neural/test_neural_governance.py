@@ -217,7 +217,65 @@ def test_padding_reads_zeros_and_writes_nothing():
     assert not out[1, 5:].any()
     short, same = run(x[:, :5], REAL[:, :5], FRESH[:, :5])
     np.testing.assert_allclose(out[1, :5], short[1], atol=1e-6)
-    np.testing.assert_allclose(state[1], same[1], atol=1e-6)
+    for whole, cut in zip(state, same, strict=True):
+        np.testing.assert_allclose(whole[1], cut[1], atol=1e-6)
+
+
+def unit(rows):
+    return rows / np.sqrt(np.sum(rows * rows, axis=-1, keepdims=True) + 1e-6)
+
+
+def test_a_value_is_written_under_a_mix_of_its_token_and_the_one_before():
+    """The token before may lie behind padding or in an earlier call, but in no other
+    document."""
+    memory = shaken(HEADS["memory"](rngs=nnx.Rngs(0)))
+    x = jax.random.normal(jax.random.key(0), (1, 6, 6))
+    real = jnp.asarray([[True, False, True, True, True, True]])
+    fresh = jnp.zeros((1, 6), bool).at[0, 4].set(True)
+    carried = neural.DeltaState(jnp.zeros((1, 2, 3, 3)), jnp.full((1, 2, 3), 0.7))
+    maps = np.asarray(memory.key(x))[0].reshape(6, 2, 3)
+    zero = np.zeros((2, 3))
+    ahead = np.stack([np.full((2, 3), 0.7), zero, maps[0], maps[2], zero, maps[4]])
+    now, before = (
+        np.asarray(scale[...]).reshape(2, 3) for scale in (memory.now, memory.before)
+    )
+    parts = {
+        "q": unit(np.asarray(memory.query(x))[0].reshape(6, 2, 3)),
+        "k": unit(now * maps + before * ahead),
+        "v": np.asarray(memory.value(x))[0].reshape(6, 2, 3),
+        "log_decay": np.log(jax.nn.sigmoid(memory.decay(x)))[0] * real[0, :, None],
+        "write": np.asarray(memory.write_prob(x))[0] * real[0, :, None],
+    }
+    parts = {name: np.asarray(part)[None] for name, part in parts.items()}
+    read, matrix = token_by_token(**parts, fresh=fresh, state=np.zeros((1, 2, 3, 3)))
+    read = jnp.asarray(read.reshape(1, 6, 6) * np.asarray(memory.gate[...]))
+    found, state = memory(x, real, fresh, carried)
+    expected = np.where(real[..., None], memory.output(read), 0)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(state.matrix, matrix, atol=1e-5)
+    np.testing.assert_allclose(state.key[0], maps[5], atol=1e-6)
+
+
+def test_an_untrained_memory_reads_what_followed_a_token():
+    memory = neural.DeltaMemory(32, 1, 32, rngs=nnx.Rngs(0))
+    memory.gate[...] = jnp.ones_like(memory.gate[...])
+    tokens = jax.random.normal(jax.random.key(0), (8, 32))
+    order = jnp.asarray([0, 1, 2, 3, 4, 5, 6, 7, 2])
+    x = tokens[order][None]
+    real = jnp.ones((1, 9), bool)
+    read, _ = memory(x, real, jnp.zeros((1, 9), bool).at[:, 0].set(True))
+    images = memory.output(memory.value(tokens[None]))[0]
+    # Other keys are not quite orthogonal, so what else was written shines through.
+    cosines = unit(np.asarray(read)[0, -1]) @ unit(np.asarray(images)).T
+    assert cosines.argmax() == 3
+    assert cosines[3] > 0.8
+
+
+def test_the_last_entry_before_a_token_is_found_behind_padding():
+    x = jnp.asarray([[1, 2, 3, 4], [5, 6, 7, 8]])
+    real = jnp.asarray([[False, True, False, True], [True, False, False, False]])
+    found = neural.last_real(x, real, jnp.asarray([9, 0]))
+    assert found.tolist() == [[9, 9, 2, 2, 4], [0, 5, 5, 5, 5]]
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 32])
