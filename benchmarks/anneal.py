@@ -268,7 +268,7 @@ def ranges(
             "reheat_decay": 1.5,
             "oscillation_amp": 0.5,
             "oscillation_freq": 1.5,
-            "accept_threshold": 0.0,
+            "accept_threshold": hot,
             "accept_sharpness": 1.0,
         }
         spread |= dict.fromkeys(held, 0.0)
