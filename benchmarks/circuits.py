@@ -188,9 +188,12 @@ def monk(seeds):
             tau = monk_tau(rows, labels)
             found = monk_learn(rows, labels, tau, seed, STARTS)
             program = committee(found)
-            soft = sum(
-                readout.votes(one.circuit(MONK_BITS, temperature=MONK_LAST))
-                for one in found
+            soft = np.sum(
+                [
+                    readout.votes(one.circuit(MONK_BITS, temperature=MONK_LAST))
+                    for one in found
+                ],
+                axis=0,
             )
             single = committee(found[:1])
             runs.append(
