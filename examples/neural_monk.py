@@ -29,7 +29,7 @@ cooling = anneal.exponential(1.0, -np.log(LAST) / (STEPS - 1))
 
 
 def learn(seen, labels, tau, starts):
-    """Return the votes of half the starts, those that learned fastest, as a program."""
+    """Return one program with the votes of the circuits of several starts."""
     found = [
         neural.learn_circuit(
             x[seen],
@@ -39,13 +39,12 @@ def learn(seen, labels, tau, starts):
             temperatures=cooling.temperature(jnp.arange(STEPS)),
             readout=neural.GroupSum(classes=2, tau=tau),
             learning_rate=0.1,
+            weight_decay=0.05,
             record_every=STEPS,
         )
         for start in range(starts)
     ]
-    found.sort(key=lambda one: one.history[-1].loss)
-    programs = [one.circuit.extract() for one in found[: starts // 2]]
-    return neural.committee(programs, classes=2)
+    return neural.committee([one.circuit.extract() for one in found], classes=2)
 
 
 def accuracy(program, rows, labels):
@@ -67,11 +66,11 @@ for (name, truth), rows in zip(rules.items(), (124, 169, 122), strict=True):
     kept = rows * 2 // 3
     held_out = {
         tau: accuracy(
-            learn(seen[:kept], labels[:kept], tau, 4), seen[kept:], labels[kept:]
+            learn(seen[:kept], labels[:kept], tau, 2), seen[kept:], labels[kept:]
         )
         for tau in (3.0, 16.0)
     }
     tau = max(held_out, key=lambda tau: (held_out[tau], tau))
-    program = learn(seen, labels, tau, 8)
+    program = learn(seen, labels, tau, 5)
     hard, gates = accuracy(program, range(len(a)), truth), len(program.gates)
     print(f"{name}: tau {tau:g}, on all 432 hard {hard:.1%}, {gates} gates")
