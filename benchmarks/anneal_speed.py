@@ -1,6 +1,6 @@
 """Steps of annealing chains per second of the processor, side by side in one run.
 
-    python benchmarks/anneal_speed.py [--rounds 5] [--json FILE]
+    taskset -c 0 python benchmarks/anneal_speed.py [--rounds 5] [--json FILE]
 
 Rastrigin's function in ten dimensions, normal steps in all coordinates, and tours of 50
 cities by 2-opt, where a move's change of length comes from four distances. Every system
@@ -9,7 +9,8 @@ its best: 64 vmapped chains of ``anneal.anneal_problem``; 64 of them one after t
 other, compiled; plain Python with its own random numbers, lists and floats; NumPy, one
 chain, random numbers drawn in blocks; and NumPy with 64 chains in every array.
 
-Seconds are of this process, all threads together; each round runs every system once, in
+Seconds are of this process, all threads together, so that a second thread that waits is
+paid for: bound to one core every system has one. Each round runs every system once, in
 turn, and the figure is the fastest round. All must end in the same range of energies,
 or the script says so.
 """
@@ -53,7 +54,8 @@ def main() -> None:
     result = {
         "command": "python benchmarks/anneal_speed.py",
         "commit": commit.stdout.strip() or "unknown",
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "machine": f"{len(os.sched_getaffinity(0))} of {os.cpu_count()} cores, "
+        f"{platform.machine()}",
         "versions": {"jax": jax.__version__, "numpy": np.__version__},
     }
     for name in SYSTEMS:
@@ -122,11 +124,15 @@ def tsp_problem() -> anneal.Problem:
     def energy(tour):
         return jnp.sum(length(tour, jnp.roll(tour, -1)))
 
-    def propose(key, tour, temperature):
-        drawn = jax.random.uniform(key, (2,)) * jnp.array([CITIES, CITIES - 1])
-        a, b = drawn.astype(jnp.int32)
+    def draw(key, steps):
+        pairs = CITIES * (CITIES - 1)
+        drawn = (jax.random.uniform(key, (steps,)) * pairs).astype(jnp.int32)
+        a, b = jnp.divmod(drawn, CITIES - 1)
         b = b + (b >= a)
         return jnp.minimum(a, b), jnp.maximum(a, b)
+
+    def propose(ends, tour, temperature):
+        return ends
 
     def apply(tour, move):
         first, last = move
@@ -145,7 +151,9 @@ def tsp_problem() -> anneal.Problem:
     def init(key):
         return jax.random.permutation(key, CITIES)
 
-    return anneal.Problem(energy, propose, init, apply=apply, delta_energy=delta)
+    return anneal.Problem(
+        energy, propose, init, apply=apply, delta_energy=delta, draw=draw
+    )
 
 
 def vmapped(name: str, problem: anneal.Problem) -> Callable[[int], float]:

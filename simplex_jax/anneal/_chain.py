@@ -135,7 +135,8 @@ def anneal(
 
     Differentiable: through states and temperatures as they enter the energy, not
     through the decisions; for those see ``learn_schedule``. Memory: states do not
-    accumulate, the trace has six numbers a step.
+    accumulate, the trace has six numbers a step, and what is drawn for all steps
+    before the first (a key and a number each, or what ``Problem.draw`` gives).
     """
     return anneal_problem(
         Problem(energy, propose, init),
@@ -214,26 +215,60 @@ def start(problem: Problem, state: Any) -> Chain:
     return Chain(state, energy, state, energy, zero, zero, status)
 
 
-def advance(
+class Luck(NamedTuple):
+    """The random numbers of one step, or of many.
+
+    Attributes:
+        drawn: what ``propose`` gets: a key, or what ``draw`` made of it.
+        uniform: in [0, 1); a proposal is accepted where it is below the probability.
+    """
+
+    drawn: Any
+    uniform: Any
+
+
+def draw(problem: Problem, key: Any, steps: int) -> Luck:
+    """Draw for many steps at once."""
+    propose_key, accept_key = jax.random.split(key)
+    drawn = (problem.draw or jax.random.split)(propose_key, steps)
+    for leaf in jax.tree.leaves(drawn):
+        if leaf.shape[:1] != (steps,):
+            raise ValueError(
+                f"draw returned {leaf.dtype}{list(leaf.shape)} for {steps} proposals; "
+                "return their numbers along the first axis of every array"
+            )
+    return Luck(drawn, jax.random.uniform(accept_key, (steps,)))
+
+
+def advance_by(
     problem: Problem,
     schedule: Schedule,
     chain: Chain,
     key: Any,
     restart_after: int | None = None,
 ) -> tuple[Chain, Trace]:
+    """Take one step, drawing for it alone."""
+    luck = jax.tree.map(lambda x: x[0], draw(problem, key, 1))
+    return advance(problem, schedule, chain, luck, restart_after)
+
+
+def advance(
+    problem: Problem,
+    schedule: Schedule,
+    chain: Chain,
+    luck: Luck,
+    restart_after: int | None = None,
+) -> tuple[Chain, Trace]:
     """Take one step."""
-    propose_key, accept_key = jax.random.split(key)
     temperature = schedule.temperature(chain.step, chain.stagnation)
     warm = temperature > 0
     temperature = jnp.where(warm, temperature, 1)
-    state, delta = proposed(
-        problem, propose_key, chain.state, chain.energy, temperature
-    )
+    state, delta = proposed(problem, luck.drawn, chain.state, chain.energy, temperature)
     finite = jnp.isfinite(chain.energy + delta)
     allowed = finite & warm & is_feasible(problem, state)
     delta = jnp.where(finite, delta, 0)
     acceptance = jnp.where(allowed, schedule.acceptance(delta, temperature), 0)
-    accepted = jax.random.uniform(accept_key, dtype=acceptance.dtype) < acceptance
+    accepted = luck.uniform < acceptance
 
     state = _choose(accepted, state, chain.state)
     energy = jnp.where(accepted, chain.energy + delta, chain.energy)
@@ -280,11 +315,11 @@ def _run(
     restart_after: int | None,
 ) -> Result:
     def one(state: Any, key: Any) -> Result:
-        def step(chain: Chain, t: Any) -> tuple[Chain, Trace]:
-            step_key = jax.random.fold_in(key, t)
-            return advance(problem, schedule, chain, step_key, restart_after)
+        def step(chain: Chain, luck: Luck) -> tuple[Chain, Trace]:
+            return advance(problem, schedule, chain, luck, restart_after)
 
-        chain, trace = jax.lax.scan(step, start(problem, state), jnp.arange(steps))
+        luck = draw(problem, key, steps)
+        chain, trace = jax.lax.scan(step, start(problem, state), luck)
         best_energy, energy = chain.best_energy, chain.energy
         if problem.delta_energy is not None:
             # The sum of many changes has lost digits that the state still has.

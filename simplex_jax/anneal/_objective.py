@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._chain import Chain, advance, start
+from ._chain import Chain, advance_by, start
 from ._checks import positive
 from ._problem import Problem, energy_of, first_state, proposed
 from ._process import Emission, Process
@@ -85,7 +85,7 @@ def decided_process(
 
     def step(schedule: Any, carry: Decided, key: Any) -> tuple[Decided, Emission]:
         before = carry.chain.best_energy
-        chain, trace = advance(problem, schedule, carry.chain, key, restart_after)
+        chain, trace = advance_by(problem, schedule, carry.chain, key, restart_after)
         drawn = jnp.where(trace.accepted, trace.acceptance, 1 - trace.acceptance)
         loss = _loss(
             meta,

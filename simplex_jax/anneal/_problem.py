@@ -30,6 +30,9 @@ class Problem:
             refused, whatever their energy.
         project: from a state to the feasible state that is used in its stead; not
             together with ``delta_energy``, which speaks of the state as proposed.
+        draw: from (key, n) to random numbers for n proposals, along the first axis of
+            every array; ``propose`` gets those of one in the key's place. On a CPU
+            small numbers drawn for many steps at once cost a fraction.
 
     Raises:
         ValueError: for ``delta_energy`` without ``apply``, or with ``project``.
@@ -45,6 +48,7 @@ class Problem:
     delta_energy: Callable[[Any, Any], Any] | None = None
     feasible: Callable[[Any], Any] | None = None
     project: Callable[[Any], Any] | None = None
+    draw: Callable[[Any, int], Any] | None = None
 
     def __post_init__(self):
         if self.delta_energy is not None and self.apply is None:
@@ -88,10 +92,10 @@ def is_feasible(problem: Problem, state: Any) -> jax.Array:
 
 
 def proposed(
-    problem: Problem, key: Any, chain_state: Any, energy: Any, temperature: Any
+    problem: Problem, drawn: Any, chain_state: Any, energy: Any, temperature: Any
 ) -> tuple[Any, jax.Array]:
     """Return a proposal and the change of energy that it brings."""
-    move = problem.propose(key, chain_state, temperature)
+    move = problem.propose(drawn, chain_state, temperature)
     state = move if problem.apply is None else problem.apply(chain_state, move)
     if problem.project is not None:
         state = problem.project(state)

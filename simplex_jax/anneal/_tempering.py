@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from .._typing import PRNGKey
 from ._acceptance import AcceptanceRule, metropolis
-from ._chain import Chain, advance, refuse_bad_starts, start
+from ._chain import Chain, advance_by, refuse_bad_starts, start
 from ._checks import count, positive
 from ._objective import MetaLoss
 from ._problem import Problem, first_state
@@ -212,7 +212,7 @@ def _step(
     move_key, swap_key = jax.random.split(key)
 
     def move(level: Any, chain: Chain, key: Any) -> Any:
-        return advance(problem, _Rung(level, ladder.rule), chain, key)
+        return advance_by(problem, _Rung(level, ladder.rule), chain, key)
 
     parity = chains.step[0] % 2
     keys = jax.random.split(move_key, levels.shape[0])
