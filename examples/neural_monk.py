@@ -1,6 +1,6 @@
 """MONK's three problems are learned from a part of their rows and tested on all 432.
 
-python examples/neural_monk.py
+python examples/neural_monk.py (a minute)
 
 A robot has six attributes; the rules are MONK-1: the first two are equal or the fifth
 has its first value; MONK-2: exactly two have their first value; MONK-3: the fifth has
