@@ -10,6 +10,7 @@ from ._attention import TemperatureAttention as TemperatureAttention
 from ._attention import temperature_attention as temperature_attention
 from ._circuit import LogicCircuit as LogicCircuit
 from ._classifier import Classifier as Classifier
+from ._committee import committee as committee
 from ._concepts import Concepts as Concepts
 from ._concepts import concept_loss as concept_loss
 from ._controller import ControllerState as ControllerState

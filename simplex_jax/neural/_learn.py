@@ -100,6 +100,7 @@ def learn_circuit(
     readout: Readout = Bits(),  # noqa: B008
     fan_in: int = 8,
     learning_rate: float = 0.05,
+    weight_decay: float = 0.0,
     batch_size: int | None = None,
     straight_through_steps: int = 0,
     restarts: int = 0,
@@ -128,6 +129,10 @@ def learn_circuit(
         readout: what the outputs mean, ``Bits()`` or ``GroupSum(...)``.
         fan_in: candidates a pin, see ``LogicCircuit``.
         learning_rate: Adam's.
+        weight_decay: share of the learning rate by which every logit shrinks a step,
+            as AdamW does it: what no row asks for comes undone. Of few rows with right
+            labels, circuits learned with 0.03 to 0.1 were right on more new rows; with
+            noisy labels on fewer.
         batch_size: rows a step, each epoch in a new order; all rows where it is None.
         straight_through_steps: how many of the last steps run the hard circuit, with
             the soft one's derivative.
@@ -140,8 +145,8 @@ def learn_circuit(
 
     Raises:
         ValueError: for temperatures that are empty or not positive, a batch size
-            outside [1, B], straight-through steps outside [0, steps], or less than 0
-            restarts or 1 step a record.
+            outside [1, B], straight-through steps outside [0, steps], a negative weight
+            decay, or less than 0 restarts or 1 step a record.
 
     Source: Simplex's training of gates; deviation: restarts are counted, and both
     accuracies reported.
@@ -156,6 +161,8 @@ def learn_circuit(
         raise ValueError(
             f"straight_through_steps is {straight_through_steps}; give 0 to {steps}"
         )
+    if weight_decay < 0:
+        raise ValueError(f"weight_decay is {weight_decay}; give 0 or more")
     if restarts < 0 or record_every < 1:
         raise ValueError(
             f"restarts is {restarts} and record_every {record_every}; "
@@ -187,6 +194,7 @@ def learn_circuit(
                     temperatures[part],
                     batches[part],
                     learning_rate,
+                    weight_decay,
                 )
                 state = nnx.merge_state(params, rest)
                 accuracy = _accuracy(
@@ -233,6 +241,7 @@ def _train(
     temperatures: Any,
     batches: Any,
     learning_rate: Any,
+    weight_decay: Any,
 ) -> Any:
     """Return parameters and moments after a step a temperature, and the mean loss."""
     x, y = data
@@ -249,7 +258,9 @@ def _train(
 
         value, slope = jax.value_and_grad(loss)(params)
         updates, moments = optimizer.update(slope, moments)
-        params = jax.tree.map(lambda p, u: p - learning_rate * u, params, updates)
+        params = jax.tree.map(
+            lambda p, u: p - learning_rate * (u + weight_decay * p), params, updates
+        )
         return (params, moments), value
 
     (params, moments), losses = jax.lax.scan(step, state, (temperatures, batches))

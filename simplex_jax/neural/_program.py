@@ -29,6 +29,7 @@ _ENGLISH = {
     14: "({a} or {b})",
 }
 _FALSE, _TRUE = -1, -2
+Gate = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Program:
     """
 
     inputs: int
-    gates: tuple[tuple[int, int, int], ...]
+    gates: tuple[Gate, ...]
     outputs: tuple[tuple[int, bool], ...]
 
     def __post_init__(self):
@@ -182,9 +183,7 @@ class Program:
         return "~" * negated + self._name(signal, place)
 
 
-def program(
-    inputs: int, gates: Sequence[tuple[int, int, int]], outputs: int
-) -> Program:
+def program(inputs: int, gates: Sequence[Gate], outputs: int) -> Program:
     """Return the simplified program of gates, the last of which are the outputs.
 
     Args:
@@ -198,11 +197,21 @@ def program(
     """
     # What each old signal is now: a new signal or a constant, and whether negated.
     literals: list[tuple[int, bool]] = [(i, False) for i in range(inputs)]
-    kept: list[tuple[int, int, int]] = []
-    known: dict[tuple[int, int, int], int] = {}
+    kept: list[Gate] = []
+    known: dict[Gate, int] = {}
     for table, a, b in gates:
         literals.append(_literal(inputs, table, literals[a], literals[b], kept, known))
     return _without_unread(inputs, kept, literals[len(literals) - outputs :])
+
+
+def spelled(circuit: Program) -> list[Gate]:
+    """Return a program as the gates that ``program`` takes, outputs last."""
+    last = {_FALSE: (0, 15), _TRUE: (15, 0)}
+    outputs = [
+        (last.get(signal, (12, 3))[negated], max(signal, 0), max(signal, 0))
+        for signal, negated in circuit.outputs
+    ]
+    return [*circuit.gates, *outputs]
 
 
 def _literal(
@@ -210,8 +219,8 @@ def _literal(
     table: int,
     a: tuple[int, bool],
     b: tuple[int, bool],
-    kept: list[tuple[int, int, int]],
-    known: dict[tuple[int, int, int], int],
+    kept: list[Gate],
+    known: dict[Gate, int],
 ) -> tuple[int, bool]:
     """Return what a gate is; where it is new, append it."""
 
@@ -244,7 +253,7 @@ def _literal(
 
 
 def _without_unread(
-    inputs: int, gates: list[tuple[int, int, int]], outputs: list[tuple[int, bool]]
+    inputs: int, gates: list[Gate], outputs: list[tuple[int, bool]]
 ) -> Program:
     """Return the program of the gates that an output depends on."""
     read = {signal for signal, _ in outputs}

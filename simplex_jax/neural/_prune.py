@@ -4,9 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ._program import Program, program
-
-_Gate = tuple[int, int, int]
+from ._program import Gate, Program, program, spelled
 
 
 def prune(circuit: Program, x: np.ndarray) -> Program:
@@ -37,26 +35,16 @@ def prune(circuit: Program, x: np.ndarray) -> Program:
     found = circuit
     while True:
         merged = program(
-            circuit.inputs, _merged(_spelled(found), columns, mask), outputs
+            circuit.inputs, _merged(spelled(found), columns, mask), outputs
         )
-        shorter = _shortened(_spelled(merged), columns, mask, outputs)
+        shorter = _shortened(spelled(merged), columns, mask, outputs)
         smaller = program(circuit.inputs, shorter, outputs)
         if len(smaller.gates) >= len(found.gates):
             return found
         found = smaller
 
 
-def _spelled(circuit: Program) -> list[_Gate]:
-    """Return a program as the gates that ``program`` takes, outputs last."""
-    last = {-1: (0, 15), -2: (15, 0)}
-    outputs = [
-        (last.get(signal, (12, 3))[negated], max(signal, 0), max(signal, 0))
-        for signal, negated in circuit.outputs
-    ]
-    return [*circuit.gates, *outputs]
-
-
-def _values(gates: Sequence[_Gate], columns: Sequence[int], mask: int) -> list[int]:
+def _values(gates: Sequence[Gate], columns: Sequence[int], mask: int) -> list[int]:
     """Return each signal on all rows as one integer, row i at place i."""
     values = list(columns)
     for table, a, b in gates:
@@ -66,9 +54,9 @@ def _values(gates: Sequence[_Gate], columns: Sequence[int], mask: int) -> list[i
     return values
 
 
-def _merged(gates: list[_Gate], columns: list[int], mask: int) -> list[_Gate]:
+def _merged(gates: list[Gate], columns: list[int], mask: int) -> list[Gate]:
     """Return gates that copy the first signal that agrees, negated or not."""
-    known: dict[int, _Gate] = {mask: (15, 0, 0), 0: (0, 0, 0)}
+    known: dict[int, Gate] = {mask: (15, 0, 0), 0: (0, 0, 0)}
     merged = []
     values = _values(gates, columns, mask)
     for signal, value in enumerate(values):
@@ -80,8 +68,8 @@ def _merged(gates: list[_Gate], columns: list[int], mask: int) -> list[_Gate]:
 
 
 def _shortened(
-    gates: list[_Gate], columns: list[int], mask: int, outputs: int
-) -> list[_Gate]:
+    gates: list[Gate], columns: list[int], mask: int, outputs: int
+) -> list[Gate]:
     """Return gates of which as many as can be are constants or copies of a pin."""
     now, wanted = list(gates), _values(gates, columns, mask)[-outputs:]
     for place in range(len(gates) - outputs - 1, -1, -1):

@@ -38,7 +38,8 @@ def test_monk(tmp_path):
     found = [float(line.split("hard ")[1].split("%")[0]) for line in out.splitlines()]
     assert len(found) == 3
     # Always saying the commoner answer is right in 50, 67 and 53 %.
-    assert min(found) > 75
+    assert found[0] == 100
+    assert min(found) > 85
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from simplex_jax import dual, neural
 from simplex_jax.neural import Mode
@@ -105,12 +106,23 @@ def test_losses_against_closed_forms():
     assert groups.right(votes, jnp.asarray([0, 0])).tolist() == [True, False]
 
 
+def test_weight_decay_shrinks_every_logit_by_its_share():
+    def logits(rate, decay):
+        one = learn(steps=1, learning_rate=rate, weight_decay=decay, batch_size=4)
+        return jax.tree.leaves(nnx.state(one.circuit, nnx.Param))
+
+    starts, plain, shrunk = logits(0.0, 0.0), logits(0.1, 0.0), logits(0.1, 0.5)
+    for start, without, with_ in zip(starts, plain, shrunk, strict=True):
+        np.testing.assert_allclose(with_, without - 0.05 * start, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"steps": 0}, r"temperatures is \[\]; give numbers above 0"),
         ({"batch_size": 5}, "batch_size is 5; give 1 to 4, the rows of x"),
         ({"straight_through_steps": 301}, "straight_through_steps is 301; give 0 to"),
+        ({"weight_decay": -0.1}, "weight_decay is -0.1; give 0 or more"),
         ({"restarts": -1}, "restarts is -1"),
         ({"record_every": 0}, "record_every 0"),
         ({"layers": ()}, r"layers is \(\)"),
