@@ -79,6 +79,7 @@ NOT_GATES = {
     "Routing",
     "ControllerState",
     "TemperatureController",
+    "committee",
     "logic",
     # In test_neural_circuits.py and test_neural_learn.py.
     "LogicCircuit",
