@@ -244,16 +244,20 @@ def test_reverse_mode_needs_the_root_of_the_steps():
 
 
 @pytest.mark.slow
-def test_the_start_and_draws_are_those_of_the_chain():
+def test_a_process_gains_what_the_chain_does():
     problem = processes.ring_problem()
     schedule = anneal.exponential(1.0, 0.1)
-    run = anneal.anneal_problem(problem, schedule, key=KEY, steps=9, chains=5)
+    n = 4000
+    run = anneal.anneal_problem(problem, schedule, key=KEY, steps=9, chains=n)
     process = anneal.decided_process(
         problem, anneal.MetaLoss(1.0, 0.0, 0.0), steps=9, scale=1.0
     )
-    loss = anneal.mean_loss(process, schedule, key=KEY, steps=9, chains=5)
-    gain = run.best_energy.mean() - processes.ENERGIES[0]
-    assert loss == pytest.approx(float(gain), abs=1e-6)
+    loss = anneal.mean_loss(process, schedule, key=KEY, steps=9, chains=n)
+    gains = run.best_energy - processes.ENERGIES[0]
+    # Each draws for itself, the chain for all its steps at once.
+    error = float(gains.std()) * (2 / n) ** 0.5
+    assert 0 < error < 0.01
+    assert float(loss) == pytest.approx(float(gains.mean()), abs=4 * error)
 
 
 @pytest.mark.parametrize(
