@@ -72,7 +72,7 @@ bench: $(VENV)/.installed
 	$(PY) benchmarks/gguf_codecs.py
 	$(PY) benchmarks/imatrix.py
 	$(PY) benchmarks/anneal.py --json runs/anneal.json --plot runs/anneal.png
-	taskset -c 0 $(PY) benchmarks/anneal_speed.py
+	$(PY) benchmarks/anneal_speed.py
 	$(PY) benchmarks/governed_step.py
 	$(PY) benchmarks/learning_rate.py
 	$(PY) benchmarks/search.py

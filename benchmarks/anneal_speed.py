@@ -1,6 +1,6 @@
 """Steps of annealing chains per second of the processor, side by side in one run.
 
-    taskset -c 0 python benchmarks/anneal_speed.py [--rounds 5] [--json FILE]
+    python benchmarks/anneal_speed.py [--rounds 5] [--json FILE]
 
 Rastrigin's function in ten dimensions, normal steps in all coordinates, and tours of 50
 cities by 2-opt, where a move's change of length comes from four distances. Every system
@@ -10,8 +10,8 @@ other, compiled; plain Python with its own random numbers, lists and floats; Num
 chain, random numbers drawn in blocks; and NumPy with 64 chains in every array.
 
 Seconds are of this process, all threads together, so that a second thread that waits is
-paid for: bound to one core every system has one. Each round runs every system once, in
-turn, and the figure is the fastest round. All must end in the same range of energies,
+paid for. Each round runs every system once, in turn, and the figure is the fastest
+round. All must end in the same range of energies,
 or the script says so.
 """
 
@@ -119,7 +119,7 @@ def tsp_problem() -> anneal.Problem:
     distance = jnp.float32(DISTANCE.reshape(-1))
 
     def length(a, b):
-        return distance[a * CITIES + b]
+        return distance[a.astype(jnp.int32) * CITIES + b]
 
     def energy(tour):
         return jnp.sum(length(tour, jnp.roll(tour, -1)))
@@ -149,7 +149,8 @@ def tsp_problem() -> anneal.Problem:
         return jnp.where(last - first < CITIES - 1, change, 0)
 
     def init(key):
-        return jax.random.permutation(key, CITIES)
+        # In bytes 64 tours are too small for XLA to cut their copy up among threads.
+        return jax.random.permutation(key, CITIES).astype(jnp.uint8)
 
     return anneal.Problem(
         energy, propose, init, apply=apply, delta_energy=delta, draw=draw
