@@ -84,17 +84,26 @@ def _check(**changes) -> pipeline.PromptCheck:
 
 def test_nan_logits_are_a_problem():
     check = _check(max_logit_difference=float("nan"), mean_kl_nats=float("nan"))
-    assert _verify._problems(check, 1e-3)
-    assert _verify._problems(check, None)
+    assert _verify._problems([check], 1e-3)
+    assert _verify._problems([_check(), check], None)
 
 
 def test_a_text_that_parts_at_a_clear_choice_is_a_problem():
     check = _check(first_difference=3, gap_at_difference=0.5)
     assert any(
-        "part at step 3" in problem for problem in _verify._problems(check, 1e-3)
+        "part at step 3" in problem for problem in _verify._problems([check], 1e-3)
     )
     close = dataclasses.replace(check, gap_at_difference=1e-4)
-    assert not _verify._problems(close, 1e-3)
+    assert not _verify._problems([close], 1e-3)
+
+
+def test_divergence_counts_over_all_positions():
+    odd = _check(tokens=30, mean_kl_nats=0.15)
+    assert not _verify._problems([odd, _check(tokens=30, mean_kl_nats=0.02)], None)
+    (problem,) = _verify._problems([odd, _check(tokens=3, mean_kl_nats=0.02)], None)
+    assert problem == "mean KL over all prompts is 0.138 > 0.1 nats"
+    wrong = [_check(mean_kl_nats=kl) for kl in (0.3, 0.7, 1.4)]
+    assert _verify._problems(wrong, None)
 
 
 def test_divergence_is_measured_in_nats():
