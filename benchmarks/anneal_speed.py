@@ -11,8 +11,7 @@ chain, random numbers drawn in blocks; and NumPy with 64 chains in every array.
 
 Seconds are of this process, all threads together, so that a second thread that waits is
 paid for. Each round runs every system once, in turn, and the figure is the fastest
-round. All must end in the same range of energies,
-or the script says so.
+round. All must end in the same range of energies, or the script says so.
 """
 
 import argparse

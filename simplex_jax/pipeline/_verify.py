@@ -79,7 +79,7 @@ class Verification:
         path: of the file.
         file_type: its ``general.file_type`` by name.
         tolerance: largest logit difference allowed, or None where the mean divergence
-            decides.
+            over all prompts decides.
         checks: one a prompt.
         problems: what went beyond rounding; empty where the file is verified.
     """
