@@ -1,9 +1,6 @@
 """The examples and the notebook run, as a stranger would run them."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,43 +8,30 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def run(folder, *command):
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=folder,
-        env={**os.environ, "MPLBACKEND": "agg"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def mean(line):
     return float(line.split(" +- ")[0].split()[-1])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("name", "pictures"),
     [
         ("rastrigin", {"anneal_rastrigin.png"}),
-        (
+        pytest.param(
             "tsp",
             {"anneal_tsp_run.png", "anneal_tsp_learning.png", "anneal_tsp_tour.png"},
         ),
     ],
 )
-def test_an_example_learns_and_draws(name, pictures, tmp_path):
+def test_an_example_learns_and_draws(name, pictures, tmp_path, run_python):
     pytest.importorskip("matplotlib")
-    lines = run(tmp_path, EXAMPLES / f"anneal_{name}.py").splitlines()
+    lines = run_python(EXAMPLES / f"anneal_{name}.py").splitlines()
     assert mean(lines[-1]) < mean(lines[0])
     assert {path.name for path in tmp_path.iterdir()} == pictures
 
 
-@pytest.mark.slow
-def test_the_notebook_runs_and_says_what_it_shows(tmp_path):
+@pytest.mark.nightly
+def test_the_notebook_runs_and_says_what_it_shows(run_python):
     pytest.importorskip("matplotlib")
     pytest.importorskip("IPython")
     notebook = json.loads((EXAMPLES / "annealing.ipynb").read_text())
@@ -59,7 +43,7 @@ def test_the_notebook_runs_and_says_what_it_shows(tmp_path):
         for output in cell["outputs"]
         if output["output_type"] == "stream"
     ]
-    found = run(tmp_path, "-W", "ignore", "-c", source)
+    found = run_python("-W", "ignore", "-c", source)
     # The energies belong to the machine, the sentences do not.
     assert found.splitlines()[:-1] == "".join(shown).splitlines()[:-1]
     assert "learned is better than the start: True" in found

@@ -12,7 +12,7 @@ import pytest
 
 from simplex_jax import models
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 STEPS = 80
 KILLS = 3

@@ -8,10 +8,8 @@ import subprocess
 import sys
 import time
 
-import jax
 import pytest
-from flax import nnx
-from jax.experimental.compilation_cache import compilation_cache
+import tiny
 
 from simplex_jax import cli, models, pipeline
 from simplex_jax.cli._main import Train
@@ -27,28 +25,6 @@ training:
 data: {train_examples: 12, validation_examples: 2, heldout_examples: 6}
 export: {type: f32, name: tiny}
 """
-PROGRAMS = {
-    "jax_compilation_cache_dir": "",
-    "jax_persistent_cache_min_compile_time_secs": 0.0,
-    "jax_persistent_cache_min_entry_size_bytes": -1,
-}
-
-
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory):
-    # Every run compiles its own functions, most of them the same programs.
-    return {**PROGRAMS, "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("c"))}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_cache(programs):
-    kept = {name: getattr(jax.config, name) for name in programs}
-    for values in (programs, kept):
-        compilation_cache.reset_cache()
-        for name, value in values.items():
-            jax.config.update(name, value)
-        if values is programs:
-            yield
 
 
 @pytest.fixture(scope="module")
@@ -268,8 +244,7 @@ def test_the_local_test_tries_everything(capsys, tiny_llama, tmp_path, monkeypat
     tokenizer = tiny_llama[1]
     # Its rows are longer than the context of the other tests' model.
     config = dataclasses.replace(tiny_llama[0].config, max_position_embeddings=256)
-    model = models.Decoder(config, rngs=nnx.Rngs(0))
-    models.save_gguf(model, tokenizer, tmp_path / "tiny.gguf", "f32")
+    models.save_gguf(tiny.decoder(config), tokenizer, tmp_path / "tiny.gguf", "f32")
     monkeypatch.chdir(tmp_path)
     words = ("train", "--local-test", "--base", "tiny.gguf")
     status, out, err = run(capsys, *words)
@@ -286,7 +261,7 @@ def test_the_local_test_tries_everything(capsys, tiny_llama, tmp_path, monkeypat
         assert "verified in llama.cpp" in out
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_own_data_is_trained_on_and_named_after_its_file(
     capsys, base, settings, tmp_path, monkeypatch
 ):
@@ -305,10 +280,11 @@ def test_own_data_is_trained_on_and_named_after_its_file(
 
 
 @pytest.fixture
-def started(programs, tmp_path):
+def started(child_programs, tmp_path):
     """A function that starts the command; what still runs at the end is killed."""
-    environment = {k.upper(): str(v) for k, v in programs.items()}
-    environment |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    environment = {**child_programs, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    # As in the tests' own process, whose programs it then finds.
+    environment["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"
     processes = []
 
     def start(words):
@@ -337,9 +313,12 @@ def wait_for(process, found, seconds=120):
         time.sleep(0.02)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
+    ("number", "status"),
+    [
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.nightly),
+    ],
 )
 def test_a_signal_saves_and_the_same_command_goes_on(
     started, base, settings, tmp_path, number, status
@@ -368,7 +347,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(
     assert [r["step"] for r in records if "loss" in r] == list(range(1, 151))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_ctrl_c_while_compiling_loses_nothing(started, base, settings, tmp_path):
     folder = tmp_path / "run"
     words = train_words(base, settings, folder, "--set", "training.max_steps=5")

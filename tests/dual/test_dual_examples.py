@@ -1,27 +1,11 @@
 """The examples and the notebook run, as a stranger would run them."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-def run(folder, *command):
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=folder,
-        env={**os.environ, "MPLBACKEND": "agg"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.mark.slow
@@ -33,12 +17,12 @@ def run(folder, *command):
         ("implicit_curve", "closes after a length of 7.34"),
     ],
 )
-def test_an_example_runs(name, said, tmp_path):
-    assert said in run(tmp_path, EXAMPLES / f"dual_{name}.py")
+def test_an_example_runs(name, said, run_python):
+    assert said in run_python(EXAMPLES / f"dual_{name}.py")
 
 
-@pytest.mark.slow
-def test_the_notebook_runs_and_says_what_it_shows(tmp_path):
+@pytest.mark.nightly
+def test_the_notebook_runs_and_says_what_it_shows(run_python):
     pytest.importorskip("matplotlib")
     notebook = json.loads((EXAMPLES / "dual_numbers.ipynb").read_text())
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
@@ -49,7 +33,7 @@ def test_the_notebook_runs_and_says_what_it_shows(tmp_path):
         for output in cell["outputs"]
         if output["output_type"] == "stream"
     ]
-    found = run(tmp_path, "-W", "ignore", "-c", source)
+    found = run_python("-W", "ignore", "-c", source)
     # The last digits of rounding errors belong to the machine.
     assert found.splitlines()[:4] == "".join(shown).splitlines()[:4]
     assert len(found.splitlines()) == len("".join(shown).splitlines())

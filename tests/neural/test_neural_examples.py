@@ -1,9 +1,6 @@
 """The examples and the notebook run, as a stranger would run them."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,30 +8,18 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def run(folder, *command):
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=folder,
-        env={**os.environ, "MPLBACKEND": "agg"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+pytestmark = pytest.mark.nightly
 
 
-@pytest.mark.slow
-def test_the_adder_is_printed_as_formulas(tmp_path):
-    out = run(tmp_path, EXAMPLES / "neural_adder.py")
+def test_the_adder_is_printed_as_formulas(run_python):
+    out = run_python(EXAMPLES / "neural_adder.py")
     assert out.count("hard 100%") == 2
     # The lowest bit of the sum has one formula, up to the order of its inputs.
     assert "y0 = (x1 xor x3)" in out
 
 
-@pytest.mark.slow
-def test_monk(tmp_path):
-    out = run(tmp_path, EXAMPLES / "neural_monk.py")
+def test_monk(run_python):
+    out = run_python(EXAMPLES / "neural_monk.py")
     found = [float(line.split("hard ")[1].split("%")[0]) for line in out.splitlines()]
     assert len(found) == 3
     # Always saying the commoner answer is right in 50, 67 and 53 %.
@@ -42,11 +27,10 @@ def test_monk(tmp_path):
     assert min(found) > 85
 
 
-@pytest.mark.slow
-def test_digits(tmp_path):
+def test_digits(tmp_path, run_python):
     pytest.importorskip("sklearn")
     pytest.importorskip("matplotlib")
-    out = run(tmp_path, EXAMPLES / "neural_digits.py", "digits.png")
+    out = run_python(EXAMPLES / "neural_digits.py", "digits.png")
     line = next(line for line in out.splitlines() if line.startswith("360 new digits"))
     hard, exported = (part.split()[-1] for part in line.split(", ")[1:])
     assert hard == exported
@@ -55,8 +39,7 @@ def test_digits(tmp_path):
     assert "classify(const uint8_t *x" in (tmp_path / "digits.c").read_text()
 
 
-@pytest.mark.slow
-def test_the_notebook_runs_and_says_what_it_shows(tmp_path):
+def test_the_notebook_runs_and_says_what_it_shows(run_python):
     pytest.importorskip("matplotlib")
     notebook = json.loads((EXAMPLES / "hardening_gates.ipynb").read_text())
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
@@ -69,7 +52,7 @@ def test_the_notebook_runs_and_says_what_it_shows(tmp_path):
     ).splitlines()
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
     assert len(pictures) == 3
-    found = run(tmp_path, "-W", "ignore", "-c", source).splitlines()
+    found = run_python("-W", "ignore", "-c", source).splitlines()
     # Corners, accuracies and the pruned formula; what it was pruned from may differ.
     assert found[:5] == shown[:5]
     assert found[-1] == shown[-1] == "pruned: y0 = (x0 xor x1)"

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from jax.experimental.compilation_cache import compilation_cache
 
 from simplex_jax import anneal, data, gguf, lora, models, pipeline, train
 from simplex_jax.pipeline._run import _open
@@ -30,23 +29,6 @@ TRAINING = {
     # A third of the time that the step's program takes to compile.
     "gradient_checkpointing": False,
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def programs(tmp_path_factory):
-    # Every run compiles its own functions, most of them the same programs.
-    options = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    kept = {name: getattr(jax.config, name) for name in options}
-    for values in (options, kept):
-        compilation_cache.reset_cache()
-        for name, value in values.items():
-            jax.config.update(name, value)
-        if values is options:
-            yield
 
 
 @pytest.fixture(scope="module")
@@ -434,7 +416,7 @@ def test_the_best_checkpoint_outlives_an_interruption(tmp_path):
         assert train.Checkpoints(tmp_path, keep=1).steps() == [1, max(steps)]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_run_ends_with_weights_from_before_it_was_stopped(finished, base, tmp_path):
     # So high a rate that the first evaluation is the best.
     rate = {"learning_rate": 100.0, "max_grad_norm": 0.0, "save_total_limit": 1}
@@ -480,7 +462,7 @@ def test_training_in_full_leaves_a_model_that_loads(finished, base, tmp_path):
     assert pipeline.evaluate(folder) == manifest["evaluation"]["after"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_run_in_bfloat16_opens_as_it_was_judged(finished, base, tmp_path):
     file, folder = finished.folder.parent / "own.jsonl", tmp_path / "narrow"
     config = from_file(base, file, {"training": {"bf16": True}})
@@ -492,7 +474,7 @@ def test_a_run_in_bfloat16_opens_as_it_was_judged(finished, base, tmp_path):
     assert (tmp_path / "again.gguf").read_bytes() == written
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_prompts_near_the_context_leave_room_for_a_short_answer(base, tmp_path):
     # The longest answers are taken for 1.5 times as long, which would not fit here.
     lines = [pair(f"{i} " + "word " * 75, "x " * 14) for i in range(12)]
@@ -824,7 +806,7 @@ def learned(base, **training):
     return sentiment(base, {"training": changes})
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_learned_rate_is_told_and_passed_on(base, tmp_path):
     with without_llama_cpp():
         first = completed(learned(base), tmp_path / "first")

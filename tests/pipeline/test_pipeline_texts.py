@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from simplex_jax import models, pipeline, text, train
 from simplex_jax.pipeline._run import _load
@@ -41,23 +40,6 @@ SMALL = {
     "data": {"heldout_fraction": 0.2, "validation_fraction": 0.2},
     "export": {"type": "f32"},
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def programs(tmp_path_factory):
-    # Every run compiles its own functions, most of them the same programs.
-    options = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    kept = {name: getattr(jax.config, name) for name in options}
-    for values in (options, kept):
-        compilation_cache.reset_cache()
-        for name, value in values.items():
-            jax.config.update(name, value)
-        if values is options:
-            yield
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +195,7 @@ def test_the_file_is_proven_in_llama_cpp(folder, tmp_path):
     assert manifest["parity"]["llama_cpp"]["differing_token_ids"] == 0
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_governed_model_ends_as_a_folder_and_has_no_gguf_file(folder, tmp_path):
     governed = {"model": {"governance": {"memory": "both", "policy_rank": 3}}}
     said, out = [], tmp_path / "run"

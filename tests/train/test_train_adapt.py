@@ -9,7 +9,6 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from jax.experimental.compilation_cache import compilation_cache
 from train_helpers import make, packed, sequences
 
 from simplex_jax import anneal, data, train
@@ -17,23 +16,6 @@ from simplex_jax.train import _adapt, _fit
 from simplex_jax.train._adapt import WINDOW, adapts_before, make_adaptation
 
 STEPS = 9
-
-
-@pytest.fixture(scope="module", autouse=True)
-def programs(tmp_path_factory):
-    # Every run compiles its own functions, all of them the same programs.
-    options = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    kept = {name: getattr(jax.config, name) for name in options}
-    for values in (options, kept):
-        compilation_cache.reset_cache()
-        for name, value in values.items():
-            jax.config.update(name, value)
-        if values is options:
-            yield
 
 
 def config(**changes):
