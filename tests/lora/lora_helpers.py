@@ -1,10 +1,9 @@
 """Small random decoders, adapters with every number drawn, and their torch twins."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tiny
 from flax import nnx
 
 from simplex_jax import lora
@@ -12,26 +11,15 @@ from simplex_jax.lora._attach import place, survey
 from simplex_jax.lora._match import make_plans
 from simplex_jax.models import Decoder, DecoderConfig, config_to_hf, outside_tensors
 
-KINDS = ("llama", "qwen2", "qwen3")
-VOCAB = 53
+KINDS = tiny.KINDS
+VOCAB = tiny.VOCAB
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
 
 
 def decoder_config(kind: str, layers: int = 3, **changes) -> DecoderConfig:
-    fields: dict[str, Any] = {
-        "model_type": kind,
-        "vocab_size": VOCAB,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": layers,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 16 if kind == "qwen3" else None,
-        "max_position_embeddings": 64,
-        "tie_word_embeddings": kind == "qwen3",
-    }
-    return DecoderConfig(**(fields | changes))
+    fields = {"num_hidden_layers": layers, "tie_word_embeddings": kind == "qwen3"}
+    return tiny.config(kind, **(fields | changes))
 
 
 def make(
@@ -39,23 +27,7 @@ def make(
 ) -> Decoder:
     """Return a decoder with no idle parameter and logits of a few units."""
     config = decoder_config(kind, **changes)
-    # Abstract, because compiling the initial draws takes longer than the tests.
-    model = jax.eval_shape(
-        lambda: Decoder(config, param_dtype=dtype, remat=remat, rngs=nnx.Rngs(0))
-    )
-    graphdef, state = nnx.split(model)
-    rng = np.random.default_rng(seed)
-    flat = dict(nnx.to_flat_state(state))
-    for path, variable in flat.items():
-        draw = rng.standard_normal(variable.shape)
-        if path[-1] == "scale":
-            draw = 1 + 0.3 * draw
-        elif path[-1] in ("bias", "embedding"):
-            draw = 0.5 * draw
-        else:
-            draw = draw / variable.shape[-2] ** 0.5
-        flat[path] = variable.replace(jnp.asarray(draw, dtype))
-    return nnx.merge(graphdef, nnx.from_flat_state(flat))
+    return tiny.decoder(config, seed, param_dtype=dtype, remat=remat)
 
 
 def make_square() -> Decoder:

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import draws
 from flax import nnx
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lora_helpers import (
     ATTENTION,
@@ -271,7 +272,7 @@ def square():
     return make_square()
 
 
-@settings(max_examples=25, deadline=None)
+@draws(25)
 @given(
     r=st.integers(1, 4),
     alpha=st.floats(0.1, 20),

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import draws
 from flax import nnx
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from lora_helpers import (
     ATTENTION,
@@ -213,11 +214,7 @@ def test_regexes_are_written_as_names(bases, tmp_path):
     assert raw["target_modules"] == sorted([*ATTENTION, *MLP])
 
 
-@settings(
-    max_examples=15,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@draws(15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     r=st.integers(1, 3),
     alpha=st.floats(0.01, 100),

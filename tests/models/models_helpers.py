@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+import tiny
 from flax import nnx
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
@@ -99,20 +99,10 @@ ROWS: dict[str, dict[str, Any]] = {
 GGUF_ROWS = [name for name in ROWS if not name.endswith("-betas")]
 
 TINY: dict[str, DecoderConfig] = {
-    kind: DecoderConfig(
-        model_type=kind,
-        vocab_size=29,
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8 if kind == "qwen3" else None,
-        max_position_embeddings=64,
-        rope_scaling=RopeScaling("linear", 2.0) if kind == "qwen2" else None,
-        tie_word_embeddings=kind == "llama",
+    kind: tiny.config(
+        kind, rope_scaling=RopeScaling("linear", 2.0) if kind == "qwen2" else None
     )
-    for kind in ("llama", "qwen2", "qwen3")
+    for kind in tiny.KINDS
 }
 
 QWEN2_SPLIT = (
@@ -147,34 +137,7 @@ def write_tokenizer(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
 
 
-def randomise(model: Decoder, seed: int = 0) -> Decoder:
-    """Return the model with every parameter drawn so that no part is idle.
-
-    Norms lie around 1, biases are half a unit, matrices keep the stream's scale and
-    logits have a standard deviation of a few units.
-    """
-    graphdef, state = nnx.split(model)
-    rng = np.random.default_rng(seed)
-    flat = dict(nnx.to_flat_state(state))
-    for path, variable in flat.items():
-        draw = rng.standard_normal(variable.shape)
-        name, shape = path[-1], variable.shape
-        if name == "scale":
-            draw = 1 + 0.3 * draw
-        elif name == "bias":
-            draw = 0.5 * draw
-        elif name == "embedding":
-            draw = 0.4 * draw
-        else:
-            draw = draw * (2.0 if path[0] == "lm_head" else 1.0) / shape[-2] ** 0.5
-        flat[path] = variable.replace(jnp.asarray(draw, variable.dtype))
-    return nnx.merge(graphdef, nnx.from_flat_state(flat))
-
-
-def make(config: DecoderConfig, seed: int = 0, **options) -> Decoder:
-    """Return a random decoder of this library."""
-    shapes = jax.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0), **options))
-    return randomise(shapes, seed)
+make = tiny.decoder
 
 
 def row_config(name: str) -> DecoderConfig:

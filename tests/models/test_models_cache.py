@@ -121,13 +121,19 @@ def test_cache_holds_the_type_and_heads_of_the_model():
     assert len(cache.layers) == 3
     for layer in cache.layers:
         for part in (layer.keys, layer.values):
-            assert part is not None and part.size == 2 * 2 * 7 * 8
+            assert part is not None and part.size == 2 * 2 * 7 * 16
             assert part.dtype == jnp.bfloat16
     assert not cache.filled.any()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("unstacked", [False, True], ids=["scan", "unstacked"])
+@pytest.mark.parametrize(
+    "unstacked",
+    [
+        pytest.param(False, marks=pytest.mark.nightly, id="scan"),
+        pytest.param(True, id="unstacked"),
+    ],
+)
 def test_smollm2_cached_logits_equal_those_of_whole_rows(smollm2, unstacked):
     model, tokenizer = smollm2
     texts = ["The cat sat on the mat, and then it", "Rain: 1, 2, 3", "A"]

@@ -120,7 +120,7 @@ def test_defaults_are_those_of_transformers():
 
 
 def test_bare_divisors_have_no_name_in_transformers():
-    scaling = RopeScaling("divisors", divisors=(1.0, 1.0))
+    scaling = RopeScaling("divisors", divisors=(1.0,) * 4)
     config = dataclasses.replace(TINY["llama"], rope_scaling=scaling)
     with pytest.raises(ValueError, match="HF has no such rope_type"):
         config_to_hf(config)
@@ -133,7 +133,7 @@ def test_bare_divisors_have_no_name_in_transformers():
         ({"vocab_size": 0}, "vocab_size must be positive, got 0"),
         ({"num_hidden_layers": 0}, "num_hidden_layers must be positive, got 0"),
         ({"num_key_value_heads": 3}, r"heads \(4\) must be a multiple .*\(3\)"),
-        ({"num_attention_heads": 6}, r"hidden_size \(16\) must be a multiple"),
+        ({"num_attention_heads": 6}, r"hidden_size \(32\) must be a multiple"),
         ({"head_dim": 5}, "head_dim must be even and >= 2, got 5"),
     ],
     ids=str,

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from flax import nnx
 from models_governed import FLAGS, governed, shaken
 from models_helpers import TINY, assert_same_parameters, gap, logits, prompts
@@ -17,11 +18,17 @@ from simplex_jax.models import GovernanceConfig
 from simplex_jax.models._governance import key_width, marks_of, split
 
 LENGTHS = (11, 5, 8)
-_SLOW = pytest.mark.slow
-# Each takes seconds to compile; the quick one has every head.
+_SLOW, _NIGHTLY = pytest.mark.slow, pytest.mark.nightly
+# Each takes seconds to compile; the quick one has every head, the slow ones one each.
+ONE_HEAD = ("policy-none", "veto-none", "forget", "delta")
 EVERY_FLAG = [
-    pytest.param(name, marks=() if name == "policy-veto-both" else _SLOW)
-    for name in FLAGS
+    "policy-veto-both",
+    *(pytest.param(name, marks=_SLOW) for name in ONE_HEAD),
+    *(
+        pytest.param(name, marks=_NIGHTLY)
+        for name in FLAGS
+        if name not in ("policy-veto-both", *ONE_HEAD)
+    ),
 ]
 SEGMENTS = jnp.asarray([[0, 2, 2, 2, 2, 7, 7, 7, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1, 1, 0]])
 
@@ -29,7 +36,7 @@ SEGMENTS = jnp.asarray([[0, 2, 2, 2, 2, 7, 7, 7, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1,
 @pytest.mark.parametrize("flags", EVERY_FLAG)
 def test_logits_do_not_depend_on_later_embeddings(flags):
     model = shaken(governed(FLAGS[flags]))
-    x = jax.random.normal(jax.random.key(1), (*SEGMENTS.shape, 16))
+    x = jax.random.normal(jax.random.key(1), (*SEGMENTS.shape, tiny.WIDTH))
 
     @jax.jit
     def jacobian(x):
@@ -66,11 +73,16 @@ def by_cache(model, tokens, real, cuts, unstacked):
 @pytest.mark.parametrize(
     ("kind", "bits", "unstacked"),
     [
-        pytest.param(
-            *row,
-            marks=() if row == ("llama", 64, True) else _SLOW,
-        )
-        for row in itertools.product(("llama", "qwen3"), (32, 64), (False, True))
+        ("llama", 64, True),
+        pytest.param("llama", 64, False, marks=_SLOW),
+        pytest.param("qwen3", 64, True, marks=_SLOW),
+        *(
+            pytest.param(*row, marks=_NIGHTLY)
+            for row in (
+                ("qwen3", 64, False),
+                *itertools.product(("llama", "qwen3"), (32,), (False, True)),
+            )
+        ),
     ],
 )
 def test_cached_logits_equal_those_of_whole_rows(kind, bits, unstacked):
@@ -154,8 +166,13 @@ def test_every_parameter_gets_a_gradient_from_the_likelihood(flags):
         assert all(np.abs(layer).max() > 1e-6 for layer in layers), path
 
 
-@_SLOW
-@pytest.mark.parametrize("remat", models.REMAT_POLICIES)
+@pytest.mark.parametrize(
+    "remat",
+    [
+        pytest.param(name, marks=_SLOW if name == "projections" else _NIGHTLY)
+        for name in models.REMAT_POLICIES
+    ],
+)
 def test_remat_changes_no_gradient(remat):
     with jax.enable_x64(True):
         tokens = jnp.asarray(prompts(29, (9,))[0])
@@ -180,7 +197,7 @@ def test_remat_changes_no_gradient(remat):
 def test_windows_of_one_document_carry_the_state_and_reset_at_the_next():
     with jax.enable_x64(True):
         model = shaken(governed(), param_dtype=jnp.float64)
-        x = jax.random.normal(jax.random.key(0), (2, 8, 16), jnp.float64)
+        x = jax.random.normal(jax.random.key(0), (2, 8, tiny.WIDTH), jnp.float64)
         ids = jnp.asarray([[3] * 8, [3] * 4 + [4] * 4])
         memory = models.empty_memory(model, 2)
         run = jax.jit(model.from_embeddings)
@@ -200,7 +217,7 @@ def test_only_the_first_layers_state_is_that_of_the_whole_row():
     with jax.enable_x64(True):
         config = dataclasses.replace(governed(), num_hidden_layers=1)
         model = shaken(config, param_dtype=jnp.float64)
-        x = jax.random.normal(jax.random.key(0), (2, 8, 16), jnp.float64)
+        x = jax.random.normal(jax.random.key(0), (2, 8, tiny.WIDTH), jnp.float64)
         states: list[neural.DeltaState] = []
         for cuts in ([0, 8], [0, 3, 8]):
             memory = models.empty_memory(model, 2)
@@ -248,15 +265,15 @@ def test_a_bfloat16_model_is_close_to_its_float32_self():
     cache = models.empty_cache(narrow, 1, 4)
     found = [(x.shape, x.dtype) for x in jax.tree.leaves(cache.layers[0])]
     assert found == [
-        ((1, 2, 4 + 3 + 3, 4), jnp.bfloat16),
-        ((1, 2, 4, 4), jnp.bfloat16),
+        ((1, 2, 8 + 3 + 3, 4), jnp.bfloat16),
+        ((1, 2, 4, 8), jnp.bfloat16),
         ((1, 2), jnp.float32),
         ((1, 2, 4, 4), jnp.float32),
         ((1, 2, 4), jnp.float32),
     ]
 
 
-@_SLOW
+@_NIGHTLY
 def test_generation_equals_running_the_whole_row_again():
     model = shaken(governed(kind="qwen3"))
     tokens, lengths, _ = prompts(29, LENGTHS)
@@ -368,7 +385,7 @@ def test_heads_add_at_most_8_percent_to_smollm2():
     assert key_width(whole, jnp.bfloat16) == 64 + 5 + 3
 
 
-@_SLOW
+@_NIGHTLY
 def test_adapters_and_importances_go_with_governed_models():
     model = shaken(governed())
     tokens = jnp.asarray(prompts(29, (9,))[0])

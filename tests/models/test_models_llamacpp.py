@@ -113,19 +113,30 @@ def test_smollm2_gives_llama_cpp_the_same_logits(smollm2, smollm2_f32):
         assert gap(ours[row], smollm2_f32.logits(tokens[row].tolist())) <= TOLERANCE
 
 
-@pytest.mark.slow
-def test_smollm2_writes_the_same_greedy_text_as_llama_cpp(smollm2, smollm2_f32):
+@pytest.mark.parametrize(
+    ("prompts", "new"),
+    [
+        pytest.param(5, 16, marks=pytest.mark.slow),
+        pytest.param(20, 64, marks=pytest.mark.nightly),
+    ],
+)
+def test_smollm2_writes_the_same_greedy_text_as_llama_cpp(
+    smollm2, smollm2_f32, prompts, new
+):
     model, tokenizer = smollm2
-    assert len(PROMPTS) == 20
-    rows = [tokenizer.encode(text, parse_special=True) for text in PROMPTS]
+    texts = PROMPTS[:prompts]
+    assert len(texts) == prompts
+    rows = [tokenizer.encode(text, parse_special=True) for text in texts]
     lengths = np.array([len(row) for row in rows])
     tokens = np.zeros((len(rows), lengths.max()), np.int32)
     for row, ids in enumerate(rows):
         tokens[row, : len(ids)] = ids
-    ours = np.asarray(models.generate(model, tokens, lengths, max_new_tokens=64).tokens)
+    ours = np.asarray(
+        models.generate(model, tokens, lengths, max_new_tokens=new).tokens
+    )
     differences, unexplained = [], []
-    for text, ids, mine in zip(PROMPTS, rows, ours, strict=True):
-        scores = smollm2_f32.greedy_logits(ids, 64)
+    for text, ids, mine in zip(texts, rows, ours, strict=True):
+        scores = smollm2_f32.greedy_logits(ids, new)
         theirs = scores.argmax(axis=-1)
         if (mine == theirs).all():
             continue

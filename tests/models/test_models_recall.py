@@ -9,6 +9,8 @@ from flax import nnx
 from simplex_jax import models
 from simplex_jax.models import GovernanceConfig
 
+pytestmark = pytest.mark.optimized
+
 _KEYS = _VALUES = 8
 
 

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from draws import draws
+from hypothesis import given
 from hypothesis import strategies as st
 
 from simplex_jax.models import Sampling
@@ -49,7 +50,7 @@ samplings = st.builds(
 
 
 @given(st.lists(rows, min_size=2, max_size=2), samplings)
-@settings(deadline=None, max_examples=60)
+@draws(60)
 def test_filters_keep_what_the_reference_keeps(two, sampling):
     found = np.asarray(keep(jnp.asarray(np.stack(two)), sampling))
     for row, kept in zip(two, found, strict=True):
@@ -70,7 +71,7 @@ def test_ties_at_the_edge_of_top_k_all_stay():
     st.sets(st.integers(0, VOCAB - 1)),
     st.sampled_from([0.5, 1.0, 1.25, 3.0]),
 )
-@settings(deadline=None, max_examples=40)
+@draws(40)
 def test_greedy_choice_follows_the_repetition_penalty(row, seen, penalty):
     expected = row.copy()
     for token in seen:
@@ -89,7 +90,7 @@ def test_greedy_choice_follows_the_repetition_penalty(row, seen, penalty):
     assert expected[int(token[0])] >= expected.max() - 1e-6
 
 
-def draws(logits, count: int, sampling: Sampling, seed: int = 0):
+def sampled(logits, count: int, sampling: Sampling, seed: int = 0):
     keys = jax.random.split(jax.random.key(seed), count)
     return np.asarray(_draw(logits, keys, sampling))
 
@@ -114,7 +115,7 @@ def _draw(logits, keys, sampling):
 def test_frequencies_match_the_probabilities(sampling):
     logits = np.random.default_rng(1).normal(size=(2, 8)).astype(np.float32)
     count = 20_000
-    found = draws(jnp.asarray(logits), count, sampling)
+    found = sampled(jnp.asarray(logits), count, sampling)
     for row in range(2):
         warm = logits[row] / sampling.temperature
         kept = reference_kept(warm, sampling)
@@ -129,15 +130,15 @@ def test_frequencies_match_the_probabilities(sampling):
 def test_draws_of_one_row_do_not_depend_on_its_neighbours():
     logits = jnp.asarray(np.random.default_rng(2).normal(size=(3, 8)), jnp.float32)
     sampling = Sampling(temperature=1.0)
-    together = draws(logits, 50, sampling)
-    other = draws(logits.at[1:].set(0.0), 50, sampling)
+    together = sampled(logits, 50, sampling)
+    other = sampled(logits.at[1:].set(0.0), 50, sampling)
     np.testing.assert_array_equal(together[:, 0], other[:, 0])
-    np.testing.assert_array_equal(together[:, :1], draws(logits[:1], 50, sampling))
+    np.testing.assert_array_equal(together[:, :1], sampled(logits[:1], 50, sampling))
 
 
 def test_rows_and_steps_draw_independently():
     logits = jnp.zeros((2, 2))
-    found = draws(logits, 4000, Sampling(temperature=1.0))
+    found = sampled(logits, 4000, Sampling(temperature=1.0))
     agreement = np.mean(found[:, 0] == found[:, 1])
     # Four standard deviations of a fair coin's mean over 4000 throws.
     assert abs(agreement - 0.5) < 4 * 0.5 / 4000**0.5
@@ -151,7 +152,7 @@ def test_rows_and_steps_draw_independently():
 
 def test_small_temperature_is_the_greedy_choice():
     logits = jnp.asarray(np.random.default_rng(3).normal(size=(4, 9)), jnp.float32)
-    cold = draws(logits, 100, Sampling(temperature=1e-4))
+    cold = sampled(logits, 100, Sampling(temperature=1e-4))
     np.testing.assert_array_equal(cold, np.broadcast_to(logits.argmax(1), (100, 4)))
 
 
@@ -162,5 +163,5 @@ def test_top_one_is_the_greedy_choice_at_every_temperature():
         Sampling(temperature=5.0, top_p=1e-6),
         Sampling(temperature=5.0, min_p=1.0),
     ):
-        found = draws(logits, 50, sampling)
+        found = sampled(logits, 50, sampling)
         np.testing.assert_array_equal(found, np.broadcast_to(logits.argmax(1), (50, 4)))

@@ -13,6 +13,8 @@ from train_helpers import make, packed, sequences
 
 from simplex_jax import data, train
 
+pytestmark = pytest.mark.optimized
+
 STEPS = 8
 
 

@@ -1,12 +1,11 @@
 """A governed decoder trains in full, on packed rows, like any other."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
+import tiny
 from flax import nnx
-from train_helpers import make, packed
+from train_helpers import VOCAB, packed
 
 from simplex_jax import models, train
 
@@ -14,7 +13,7 @@ from simplex_jax import models, train
 @pytest.mark.slow
 def test_governance_moves_off_zero_and_the_loss_falls():
     heads = models.GovernanceConfig(policy_rank=2, memory_dim=4)
-    config = dataclasses.replace(make(adapters=False).config, governance=heads)
+    config = tiny.config("qwen2", vocab_size=VOCAB, governance=heads)
     model = models.GovernedDecoder(config, rngs=nnx.Rngs(0))
     training = train.TrainingConfig(learning_rate=1e-2, full=True)
     optimizer = train.make_optimizer(

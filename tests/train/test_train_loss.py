@@ -1,33 +1,19 @@
 """The loss is the masked cross-entropy, however it is cut up."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from flax import nnx
 
 from simplex_jax import data, lora, models, train
 
-VOCAB = 97
+VOCAB = tiny.VOCAB
 
 
-def make(dtype=jnp.float32, seed=0, vocab=VOCAB) -> models.Decoder:
-    config = models.DecoderConfig(
-        model_type="qwen3",
-        vocab_size=vocab,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=16,
-        max_position_embeddings=64,
-    )
-    model = models.Decoder(config, param_dtype=dtype, rngs=nnx.Rngs(seed))
-    # Weights of 0.02 would leave every distribution nearly uniform.
-    return jax.tree.map(lambda leaf: leaf * 10 if leaf.ndim > 1 else leaf, model)
+def make(dtype=jnp.float32, seed=0, **changes) -> models.Decoder:
+    return tiny.decoder(tiny.config("qwen3", **changes), seed, param_dtype=dtype)
 
 
 def sequences(count=7, seed=0):
@@ -140,7 +126,7 @@ def test_without_targets_loss_and_gradient_are_zero():
 
 def test_no_array_of_all_logits_exists():
     vocab = 8192
-    model, batch = make(vocab=vocab), batch_of(rows=8)
+    model, batch = make(vocab_size=vocab), batch_of(rows=8)
 
     def scratch_bytes(loss):
         # The last hidden states alone: an embedding's gradient is as large as a table.
@@ -201,9 +187,7 @@ def test_bad_batches_are_named():
 )
 def test_gradients_of_adapters_alone_equal_those_of_all_logits(tied, vocab):
     with jax.enable_x64(True):
-        config = make(vocab=vocab).config
-        config = dataclasses.replace(config, tie_word_embeddings=tied)
-        base = models.Decoder(config, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
+        base = make(jnp.float64, vocab_size=vocab, tie_word_embeddings=tied)
         chosen = lora.LoRAConfig(r=2, target_modules="all-linear")
         model = lora.attach(
             base, chosen, key=jax.random.key(0), param_dtype=jnp.float64

@@ -4,7 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from draws import draws
+from hypothesis import given
 from hypothesis import strategies as st
 
 from simplex_jax import data, text, train
@@ -79,7 +80,7 @@ def test_a_template_that_rewrites_the_past_is_refused(tokenizer):
         train.chat_tokens(data.Example(messages), rewriting)
 
 
-@settings(max_examples=50, deadline=None)
+@draws(50)
 @given(st.integers(2, 200), st.integers(1, 64))
 def test_windows_predict_every_token_once_and_never_the_first(count, length):
     ids = np.arange(count, dtype=np.int32)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tiny
 from flax import nnx
 
 from simplex_jax import data, lora, models
@@ -11,18 +12,9 @@ VOCAB = 96
 
 
 def make(dtype=jnp.float32, adapters=True, dropout=0.0) -> models.Decoder:
-    config = models.DecoderConfig(
-        model_type="qwen2",
-        vocab_size=VOCAB,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-        tie_word_embeddings=False,
-    )
-    model = models.Decoder(config, param_dtype=dtype, rngs=nnx.Rngs(0))
+    config = tiny.config("qwen2", vocab_size=VOCAB)
+    # Recomputing makes a step's program a third longer; tests/models compares both.
+    model = models.Decoder(config, param_dtype=dtype, remat="none", rngs=nnx.Rngs(0))
     # Weights of 0.02 would leave every distribution nearly uniform.
     model = jax.tree.map(lambda x: x * 10 if x.ndim > 2 else x, model)
     if not adapters:
