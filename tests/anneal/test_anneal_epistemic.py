@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from draws import draws
+from hypothesis import given
 from hypothesis import strategies as st
 
 from simplex_jax import anneal, dual
@@ -52,7 +53,7 @@ def test_no_sum_of_heats_passes_the_cap():
     assert schedule.temperature(0, 10**6, hottest) > 9.9
 
 
-@settings(deadline=None, max_examples=30)
+@draws(30)
 @given(
     step=st.integers(0, 10**5),
     stagnation=st.integers(0, 10**5),

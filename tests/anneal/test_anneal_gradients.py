@@ -165,7 +165,7 @@ def test_es_and_pes_have_the_gradient_of_the_smoothed_loss(name):
 
 @pytest.mark.parametrize(
     "rule",
-    [anneal.barker, pytest.param(anneal.metropolis, marks=pytest.mark.slow)],
+    [anneal.barker, pytest.param(anneal.metropolis, marks=pytest.mark.nightly)],
 )
 def test_the_score_function_has_the_gradient_of_the_expected_loss(rule):
     meta, steps, scale = anneal.MetaLoss(1.0, 0.3, 0.2), 3, 0.8
@@ -197,7 +197,7 @@ def test_the_score_function_has_the_gradient_of_the_expected_loss(rule):
     within(gradients, wanted)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_both_modes_of_the_score_function_agree():
     with jax.enable_x64(True):
         process = anneal.decided_process(
@@ -243,7 +243,7 @@ def test_reverse_mode_needs_the_root_of_the_steps():
     assert few < many < 20 * few
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_process_gains_what_the_chain_does():
     problem = processes.ring_problem()
     schedule = anneal.exponential(1.0, 0.1)

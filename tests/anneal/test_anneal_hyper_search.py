@@ -5,7 +5,8 @@ import math
 import jax
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from draws import draws
+from hypothesis import given
 from hypothesis import strategies as st
 
 from simplex_jax import anneal
@@ -29,7 +30,7 @@ def bowl(params):
     )
 
 
-@settings(deadline=None, max_examples=10)
+@draws(10)
 @given(seed=st.integers(0, 2**31), trials=st.integers(1, 60))
 def test_every_trial_is_within_the_space(seed, trials):
     found = anneal.search(bowl, SPACE, key=jax.random.key(seed), trials=trials)

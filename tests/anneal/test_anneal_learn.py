@@ -9,6 +9,8 @@ import pytest
 
 from simplex_jax import anneal
 
+pytestmark = pytest.mark.optimized
+
 KEY = jax.random.key(0)
 
 

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from draws import draws
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from simplex_jax import anneal, dual
@@ -73,7 +74,7 @@ def test_schedules_have_no_slope_but_the_right_one(name):
 
 
 @every_schedule
-@settings(deadline=None, max_examples=10)
+@draws(10)
 @given(a=st.floats(-50, 50), b=st.floats(-50, 50), temperature=st.floats(1e-3, 100))
 def test_acceptance_is_a_probability_that_falls_with_delta(name, a, b, temperature):
     schedule = SCHEDULES[name]()
@@ -82,7 +83,7 @@ def test_acceptance_is_a_probability_that_falls_with_delta(name, a, b, temperatu
 
 
 @every_schedule
-@settings(deadline=None, max_examples=10)
+@draws(10)
 @given(step=st.integers(0, 10**6), stagnation=st.integers(0, 10**6))
 def test_temperatures_are_finite_and_not_negative(name, step, stagnation):
     assume(stagnation <= step)

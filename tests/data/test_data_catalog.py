@@ -8,7 +8,8 @@ from collections import Counter
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given, settings
+from draws import draws
+from hypothesis import given
 from hypothesis import strategies as st
 
 from simplex_jax import data
@@ -96,7 +97,7 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process(name):
     index=st.integers(0, 10**6),
     split=st.sampled_from(SPLITS),
 )
-@settings(max_examples=60, deadline=None)
+@draws(60)
 def test_every_example_passes_its_verifier(name, seed, index, split):
     entry = data.CATALOG[name]
     example = entry.generate(seed, index, split)

@@ -5,7 +5,8 @@ import json
 import os
 
 import pytest
-from hypothesis import given, settings
+from draws import draws
+from hypothesis import given
 from hypothesis import strategies as st
 
 from simplex_jax import data
@@ -38,7 +39,7 @@ parts = st.fixed_dictionaries(
 
 
 @given(st.lists(parts, min_size=1, max_size=4))
-@settings(max_examples=60, deadline=None)
+@draws(60)
 def test_written_examples_are_read_back(tmp_path_factory, drawn):
     found = [
         Example(
@@ -196,7 +197,7 @@ def test_duplicates_are_whole_conversations():
 
 
 @given(st.integers(2, 60), st.floats(0.01, 0.99), st.integers())
-@settings(max_examples=50, deadline=None)
+@draws(50)
 def test_a_prompt_is_on_one_side_only(count, fraction, seed):
     rows = [conversation(f"p{i % count}", f"r{i}") for i in range(2 * count)]
     train, heldout = data.split_by_hash(rows, fraction, seed=seed)

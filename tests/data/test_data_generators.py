@@ -7,7 +7,8 @@ from collections import Counter
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from draws import draws
+from hypothesis import given
 from hypothesis import strategies as st
 
 from simplex_jax import data
@@ -154,7 +155,7 @@ def test_the_arithmetic_overrules_a_misread_total():
 
 
 @given(st.text("0123456789", min_size=1, max_size=5), st.integers(1, 20))
-@settings(deadline=None)
+@draws()
 def test_the_scan_is_a_channel(truth, chance):
     confusable = sum(c in _scan.CONFUSABLE for c in truth)
     images = list(_scan.truths(truth))

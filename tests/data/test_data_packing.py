@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from draws import draws
+from hypothesis import given
 from hypothesis import strategies as st
 
 from simplex_jax import data
@@ -68,7 +69,7 @@ def same(one, two):
     shuffle=st.booleans(),
     max_segments=st.none() | st.integers(1, 3),
 )
-@settings(max_examples=30, deadline=None)
+@draws(30)
 def test_every_sequence_is_there_once_an_epoch(
     count, length, batch_size, seed, shuffle, max_segments
 ):

@@ -1,7 +1,8 @@
 """Documents: which files are read, which are refused, and how they are split."""
 
 import pytest
-from hypothesis import given, settings
+from draws import draws
+from hypothesis import given
 from hypothesis import strategies as st
 
 from simplex_jax import data
@@ -58,7 +59,7 @@ def test_the_first_of_equal_texts_is_kept():
     assert data.distinct_documents(named) == named[:2]
 
 
-@settings(deadline=None)
+@draws()
 @given(st.sets(st.text(min_size=1), min_size=2), st.floats(0.05, 0.95), st.integers())
 def test_a_document_stays_on_its_side_whatever_it_is_called(texts, share, seed):
     documents = [data.Document(str(i), text) for i, text in enumerate(texts)]

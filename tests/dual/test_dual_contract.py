@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from draws import draws
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -102,7 +103,7 @@ def test_transformations_agree(name):
 
 @pytest.mark.slow
 @names
-@settings(deadline=None, max_examples=5)
+@draws(5)
 @given(shape=shapes, dtype=st.sampled_from([jnp.float32, jnp.float64]))
 def test_transformations_agree_for_any_shape_and_dtype(name, shape, dtype):
     with jax.enable_x64(True):
@@ -110,7 +111,7 @@ def test_transformations_agree_for_any_shape_and_dtype(name, shape, dtype):
 
 
 @names
-@settings(deadline=None, max_examples=2)
+@draws(2)
 @given(shape=shapes)
 def test_any_shape_traces_and_keeps_its_dtype(name, shape):
     f = CONTRACT[name]

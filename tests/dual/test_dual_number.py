@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from draws import draws
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -95,7 +96,7 @@ def f(a, b):
 
 
 @pytest.mark.parametrize("kind", ["Dual", "MultiDual"])
-@settings(deadline=None, max_examples=4)
+@draws(4)
 @given(
     shapes=hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=2, max_side=3),
     mixed=st.booleans(),

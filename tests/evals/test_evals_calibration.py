@@ -6,7 +6,8 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from draws import draws
+from hypothesis import given
 from hypothesis import strategies as st
 
 from simplex_jax import evals
@@ -64,7 +65,7 @@ def test_confidences_that_are_met_have_no_error(tenths):
     assert evals.maximum_calibration_error(confidence, correct) < 1e-12
 
 
-@settings(max_examples=10)
+@draws(10)
 @given(st.integers(0, 2**32))
 def test_drawn_outcomes_have_little_error(seed):
     draws = np.random.default_rng(seed)

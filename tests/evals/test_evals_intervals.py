@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from draws import draws
+from hypothesis import given
 from hypothesis import strategies as st
 
 from simplex_jax import evals
@@ -35,7 +36,7 @@ def brute_force(values, clusters, level, draws, seed):
     return tuple(ends)
 
 
-@settings(max_examples=25, deadline=None)
+@draws(25)
 @given(ROWS, st.sampled_from([0.5, 0.9, 0.95]), st.integers(0, 100))
 def test_it_equals_a_loop(rows, level, seed):
     values, clusters = zip(*rows, strict=True)
@@ -44,7 +45,7 @@ def test_it_equals_a_loop(rows, level, seed):
     assert found == pytest.approx(expected, abs=1e-9)
 
 
-@settings(max_examples=25, deadline=None)
+@draws(25)
 @given(ROWS, st.randoms())
 def test_it_lies_within_the_values_and_ignores_order(rows, random):
     values, clusters = zip(*rows, strict=True)

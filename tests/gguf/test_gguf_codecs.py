@@ -7,7 +7,8 @@ from pathlib import Path
 import gguf as gguf_py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from draws import draws
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -231,7 +232,7 @@ def scale_rounding(scale: np.ndarray) -> np.ndarray:
     return np.maximum(np.abs(scale) * 2.0**-11, 2.0**-25)
 
 
-@settings(deadline=None, max_examples=200)
+@draws(200)
 @given(blocks_of_floats)
 def test_q8_0_errs_by_half_a_step(x: np.ndarray) -> None:
     y = gguf.dequantize_array(gguf.quantize_array(x, Q8_0), Q8_0, x.shape).astype(
@@ -242,7 +243,7 @@ def test_q8_0_errs_by_half_a_step(x: np.ndarray) -> None:
     assert (np.abs(y - x) <= bound).all()
 
 
-@settings(deadline=None, max_examples=200)
+@draws(200)
 @given(blocks_of_floats)
 def test_q4_0_errs_by_half_a_step_but_at_its_short_end(x: np.ndarray) -> None:
     y = gguf.dequantize_array(gguf.quantize_array(x, Q4_0), Q4_0, x.shape).astype(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from draws import draws
 from gguf_helpers import (
     ARRAY,
     BOOL,
@@ -23,7 +24,7 @@ from gguf_helpers import (
     tensor,
     text,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from simplex_jax import gguf
@@ -147,7 +148,9 @@ def test_every_flipped_bit(small: bytes, tmp_path: Path) -> None:
     assert 0 < loaded < 0.6 * header_bytes * len(masks)
 
 
-@pytest.mark.parametrize("count", [200, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "count", [200, pytest.param(10_000, marks=pytest.mark.nightly)]
+)
 def test_random_flips(count: int, typical: bytes, tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     rng = np.random.default_rng(count)
@@ -208,22 +211,10 @@ def headers(draw: st.DrawFn) -> bytes:
     return file[: draw(st.integers(0, len(file)) | st.just(len(file)))]
 
 
-def check_header(file: bytes, path: Path) -> None:
+@draws(300)
+@given(file=headers())
+def test_made_up_headers(file: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.getbasetemp() / "made_up.gguf"
     loads(path, file)
     # What a few objects and one message take, whatever the file claims.
     assert peak_bytes(path) < 2 * len(file) + (1 << 16)
-
-
-@settings(deadline=None, max_examples=300)
-@given(file=headers())
-def test_made_up_headers(file: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
-    check_header(file, tmp_path_factory.getbasetemp() / "made_up.gguf")
-
-
-@pytest.mark.slow
-@settings(deadline=None, max_examples=3000)
-@given(file=headers())
-def test_many_made_up_headers(
-    file: bytes, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    check_header(file, tmp_path_factory.getbasetemp() / "many_made_up.gguf")

@@ -200,7 +200,7 @@ def test_blocks_equal_libggml(reference: Reference, type: str) -> None:
     assert differing == 0
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("type", TYPES)
 def test_half_a_million_blocks_equal_libggml(reference: Reference, type: str) -> None:
     elements, _ = gguf.block_size(GGMLType[type])

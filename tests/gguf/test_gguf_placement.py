@@ -319,7 +319,9 @@ HOLLOW = MODELS | {
     "llama-65b": Model("llama", 80, 8192, 22016, 64, 64, 128, 32000, False),
     "qwen2.5-72b": Model("qwen2", 80, 8192, 29568, 64, 8, 128, 152064, False),
 }
-QUICK = {"small", "two layers", "llama-3.2-1b"}
+QUICK = ("small", "two layers", "llama-3.2-1b")
+# The rule that a model of 80 layers has to itself, and the model that is shipped.
+SLOW = ("llama-3-70b", "smollm2-135m")
 WISHES = {
     "nothing": gguf.Overrides(),
     "pure": gguf.Overrides(pure=True),
@@ -336,8 +338,13 @@ WISHES = {
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
-        for name in HOLLOW
+        *QUICK,
+        *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW),
+        *(
+            pytest.param(name, marks=pytest.mark.nightly)
+            for name in HOLLOW
+            if name not in QUICK + SLOW
+        ),
     ],
 )
 def test_llama_cpp_chooses_the_same(name: str, tmp_path: Path) -> None:

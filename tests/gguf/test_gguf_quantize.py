@@ -388,7 +388,13 @@ def test_overridden_files_equal_llama_cpps(
 @pytest.mark.parametrize("weigh", [False, True])
 @pytest.mark.parametrize(
     "file_type",
-    ["q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_k_s", "q4_0", "q3_k_m", "q2_k"],
+    [
+        "q4_k_m",
+        *(
+            pytest.param(name, marks=pytest.mark.nightly)
+            for name in ("q8_0", "q6_k", "q5_k_m", "q4_k_s", "q4_0", "q3_k_m", "q2_k")
+        ),
+    ],
 )
 def test_smollm2_equals_llama_cpps(
     file_type: str, weigh: bool, smollm2_f32: Path, tmp_path: Path

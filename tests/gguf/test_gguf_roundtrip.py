@@ -8,8 +8,9 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
+from draws import draws
 from gguf_helpers import NUMBER_DTYPES, same, source
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -46,7 +47,7 @@ def tensor_arrays(draw: st.DrawFn) -> np.ndarray:
     return draw(hnp.arrays(np.float32, shape))
 
 
-@settings(deadline=None, max_examples=150)
+@draws(150)
 @given(
     metadata=st.dictionaries(
         names.filter(lambda name: name != "general.alignment"), values, max_size=6

@@ -10,6 +10,8 @@ from simplex_jax import gguf
 from simplex_jax.gguf import GGMLType, traced
 from simplex_jax.gguf._codecs import ENCODABLE
 
+pytestmark = pytest.mark.optimized
+
 TYPES = sorted(ENCODABLE - {GGMLType.F32, GGMLType.F16, GGMLType.BF16})
 SHAPE = (128, 2048)
 

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from draws import draws
 from flax import nnx
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from simplex_jax import dual, neural
@@ -249,7 +250,7 @@ def test_every_parameter_gets_a_gradient_or_is_not_there():
     np.testing.assert_array_equal(fixed(X), layer()(X, temperature=0.5))
 
 
-@settings(max_examples=20, deadline=None)
+@draws(20)
 @given(st.floats(-50, 50, width=32))
 def test_learned_temperatures_stay_in_their_bounds(raw):
     made = layer(temperature_bounds=(0.5, 3.0), temperature=2.0)

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from draws import draws
 from flax import nnx
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from simplex_jax import dual, neural
@@ -179,7 +180,7 @@ def test_c_equals_numpy(tmp_path):
     np.testing.assert_array_equal(y, found(x.T).T)
 
 
-@settings(deadline=None, max_examples=200)
+@draws(200)
 @given(data=st.data())
 def test_simplifying_changes_no_output(data):
     inputs = data.draw(st.integers(1, 4))
@@ -199,7 +200,7 @@ def test_simplifying_changes_no_output(data):
     assert len(set(found.gates)) == len(found.gates)
 
 
-@settings(deadline=None, max_examples=100)
+@draws(100)
 @given(data=st.data())
 def test_pruning_changes_no_output_on_its_rows(data):
     inputs = data.draw(st.integers(1, 4))

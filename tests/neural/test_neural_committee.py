@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from draws import draws
+from hypothesis import given
 from hypothesis import strategies as st
 
 from simplex_jax import neural
@@ -23,7 +24,7 @@ def votes(program, x, classes):
     return program(x).reshape(classes, -1, x.shape[1]).sum(1)
 
 
-@settings(max_examples=50, deadline=None)
+@draws(50)
 @given(st.integers(0, 1000), st.integers(1, 3), st.lists(st.integers(1, 3), min_size=1))
 def test_votes_are_the_sums_of_the_members(seed, classes, sizes):
     rng = np.random.default_rng(seed)

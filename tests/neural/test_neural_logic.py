@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from draws import draws
+from hypothesis import given
 from hypothesis import strategies as st
 
 from simplex_jax import dual
@@ -140,7 +141,7 @@ def test_what_the_original_gets_wrong():
 
 
 unit = st.floats(0, 1, width=32)
-same = settings(deadline=None, max_examples=15)
+same = draws(15)
 
 
 @tnorms

@@ -3,7 +3,8 @@
 import unicodedata
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from draws import draws
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from text_llama import LlamaVocabulary, write_vocabulary
 from text_vocabularies import KINDS
@@ -49,18 +50,14 @@ _TEXTS = st.lists(
 ).map("".join)
 
 
-@pytest.mark.parametrize(
-    "examples", [200, pytest.param(2000, marks=pytest.mark.slow)], ids=str
-)
 @pytest.mark.parametrize("kind", KINDS)
-def test_ids_equal_llama_cpp(kind, examples, tokenizer_of, tmp_path_factory):
+def test_ids_equal_llama_cpp(kind, tokenizer_of, tmp_path_factory):
     tokenizer = tokenizer_of(kind)
     path = tmp_path_factory.mktemp("vocabulary") / f"{kind}.gguf"
     oracle = LlamaVocabulary(write_vocabulary(path, tokenizer))
 
-    @settings(
-        max_examples=examples,
-        deadline=None,
+    @draws(
+        200,
         database=None,
         derandomize=True,
         suppress_health_check=[HealthCheck.too_slow],

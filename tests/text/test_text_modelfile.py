@@ -9,7 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from draws import draws
+from hypothesis import given
 from hypothesis import strategies as st
 from text_templates import CHATML, GEMMA, LLAMA2, LLAMA3, QWEN25, REPRESENTABLE
 from text_vocabularies import byte_level_tokenizer
@@ -78,7 +79,7 @@ def test_go_template_renders_as_jinja(name, add_bos, render_go, request):
     template = go_template(tokenizer)
     trimmed = name in ("llama3", "gemma")
 
-    @settings(max_examples=5, deadline=None, database=None, derandomize=True)
+    @draws(5, database=None, derandomize=True)
     @given(st.lists(_conversations(name != "gemma", trimmed), min_size=1, max_size=20))
     def check(conversations):
         expected = [tokenizer.apply_chat_template(m) for m in conversations]

@@ -4,7 +4,8 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given, settings
+from draws import draws
+from hypothesis import given
 from hypothesis import strategies as st
 
 from simplex_jax.text import Tokenizer, TokenType, known_pre, train_bpe
@@ -35,7 +36,7 @@ def test_ids_are_dense_and_in_the_order_that_is_promised():
     assert TRAINED.merges[0] == "a t"
 
 
-@settings(deadline=None)
+@draws()
 @given(st.text())
 def test_any_text_comes_back(text):
     ids = TRAINED.encode(text)
@@ -43,7 +44,7 @@ def test_any_text_comes_back(text):
     assert all(0 < i < TRAINED.vocab_size for i in ids)
 
 
-@settings(deadline=None, max_examples=10)
+@draws(10)
 @given(st.permutations(TEXTS))
 def test_the_order_of_the_texts_does_not_matter(texts):
     found = train_bpe(texts, 300)
