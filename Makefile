@@ -1,7 +1,8 @@
 # make test    everything: lint, types, all tests, on every supported stack that is here
 # make train   the main job: a base model becomes a specialist, runs/sentiment_analysis
 # make bench   speed and memory, side by side with the peers; prints, asserts nothing
-# make quick   the tests that run in five minutes, on the oldest stack
+# make quick   the quick tests, on the oldest stack
+# make nightly everything on every stack, with ten times the examples, and planted faults
 
 SHELL := /bin/sh
 find = $(shell for p in $(1); do if "$$p" -c pass 2>/dev/null; then echo "$$p"; break; fi; done)
@@ -14,11 +15,17 @@ NEW := .venv-newest
 PY := $(VENV)/bin/python
 PIP := -m pip --disable-pip-version-check
 PYTEST := -m pytest -q
+ALMOST_ALL := -m 'not nightly and not network'
+ALL := -m 'not network' --hypothesis-profile=nightly
+TREE := NNX_GRAPH_MODE=false NNX_GRAPH_UPDATES=false
+# What a module has to be, and what must agree with others, beside what trains.
+CONTRACTS := tests/test_*.py tests/*/test_*_contract.py tests/*/test_*_parity.py
+SECONDS := .stamps/seconds
 RUN := runs/sentiment_analysis
 
-.PHONY: test quick lint tests tests-tree tests-newest train bench clean
+.PHONY: test quick lint tests tests-tree tests-newest seconds nightly train bench clean
 
-test: lint tests tests-tree tests-newest
+test: lint tests tests-tree tests-newest seconds
 
 $(VENV)/.installed: pyproject.toml
 	test -x $(PY) || $(OLDEST) -m venv $(VENV)
@@ -40,20 +47,36 @@ lint: $(VENV)/.installed
 quick: $(VENV)/.installed
 	$(PY) $(PYTEST)
 
+# XLA's own passes run, LLVM's do not: most tests compile for longer than they run.
+tests tests-tree tests-newest: export JAX_DISABLE_MOST_OPTIMIZATIONS=1
+
 tests: $(VENV)/.installed
-	$(PY) $(PYTEST) -m 'not network' --durations=15
+	rm -f $(SECONDS)-*.json
+	$(PY) $(PYTEST) $(ALMOST_ALL) --durations=15 --seconds=$(SECONDS)-oldest.json
 
 # NNX is moving to modules that are plain pytrees; the package must work as such.
 tests-tree: $(VENV)/.installed
-	NNX_GRAPH_MODE=false NNX_GRAPH_UPDATES=false $(PY) $(PYTEST) tests/models tests/lora tests/train tests/neural
+	$(TREE) $(PY) $(PYTEST) --seconds=$(SECONDS)-tree.json \
+	  tests/test_modules.py tests/lora/test_lora_attach.py tests/train/test_train_step.py
 
 ifeq ($(NEWEST),)
-tests-newest:
+tests-newest nightly-newest:
 	@echo "no Python 3.13 here: the newest jax and flax were not tested"
 else
 tests-newest: $(NEW)/.installed
-	$(NEW)/bin/python $(PYTEST)
+	$(NEW)/bin/python $(PYTEST) --seconds=$(SECONDS)-newest.json $(CONTRACTS) tests/lora tests/models tests/train
+
+nightly-newest: $(NEW)/.installed
+	$(NEW)/bin/python $(PYTEST) $(ALL)
 endif
+
+seconds:
+	@$(PY) tests/seconds.py $(SECONDS)-*.json
+
+nightly: lint nightly-newest
+	$(PY) $(PYTEST) $(ALL) --durations=15
+	$(TREE) $(PY) $(PYTEST) $(ALL) tests/models tests/lora tests/train tests/neural
+	$(PY) tests/faults/run.py
 
 # Needs less than the tests: no torch, no transformers.
 $(VENV)/.runs: pyproject.toml
