@@ -5,9 +5,8 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from ._checks import known
+from .._checks import above
 
 AcceptanceRule: TypeAlias = Callable[[Any, Any], jax.Array]
 """From an energy change and a temperature to a probability."""
@@ -31,7 +30,7 @@ def metropolis(delta: Any, temperature: Any) -> jax.Array:
 
     Differentiable: jvp, vjp and vmap; the slope at delta = 0 is 0, that on the left.
     """
-    temperature = _above_zero(temperature)
+    temperature = above("temperature", temperature, 0)
     return jnp.exp(-jax.nn.relu(jnp.asarray(delta, dtype=_dtype(delta))) / temperature)
 
 
@@ -54,14 +53,8 @@ def barker(delta: Any, temperature: Any) -> jax.Array:
 
     Differentiable: jvp, vjp and vmap, smooth everywhere.
     """
-    temperature = _above_zero(temperature)
+    temperature = above("temperature", temperature, 0)
     return jax.nn.sigmoid(-jnp.asarray(delta, dtype=_dtype(delta)) / temperature)
-
-
-def _above_zero(temperature: Any) -> Any:
-    if known(temperature) and not (np.asarray(temperature) > 0).all():
-        raise ValueError(f"temperature is {temperature}; give a number above 0")
-    return temperature
 
 
 def _dtype(x: Any) -> Any:

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from .._checks import at_least, known
 from .._typing import PRNGKey
-from ._checks import count, known
 from ._problem import Problem, energy_of, first_state, is_feasible, proposed
 from ._schedules import Schedule
 
@@ -175,10 +175,10 @@ def anneal_problem(
         ValueError: as ``anneal``, and for a start that is infeasible (under ``jit`` a
             status).
     """
-    count("steps", steps)
-    count("chains", chains)
+    at_least("steps", steps)
+    at_least("chains", chains)
     if restart_after is not None:
-        count("restart_after", restart_after)
+        at_least("restart_after", restart_after)
     keys = jax.random.split(key, chains)
     start_keys, run_keys = _apart(keys)
     states = jax.vmap(lambda key: first_state(problem, key))(start_keys)

@@ -5,10 +5,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from .._checks import at_least, finite, positive, within
 from ._acceptance import AcceptanceRule, metropolis
-from ._checks import count, known, number, positive
 from ._learnable import smooth_floor
 from ._monitors import Monitors
 from ._schedules import as_steps
@@ -139,7 +138,7 @@ class EpistemicSchedule:
         positive("max_temp", max_temp)
         dissent = Dissent(period=0) if dissent is None else dissent
         for name in ("period", "window", "ramp_up", "ramp_down"):
-            count(f"dissent.{name}", getattr(dissent, name), 0)
+            at_least(f"dissent.{name}", getattr(dissent, name), 0)
         above_zero = {
             "initial_temp": initial_temp,
             "staleness_rate": staleness_rate,
@@ -205,7 +204,5 @@ class EpistemicSchedule:
 
 
 def _logit_within(name: str, x: Any, low: float, high: float) -> jax.Array:
-    x = number(name, x)
-    if known(x) and not ((np.asarray(x) > low) & (np.asarray(x) < high)).all():
-        raise ValueError(f"{name} is {x}; give one within ({low}, {high})")
+    x = within(name, finite(name, x), f"({low}, {high})")
     return jnp.log(x - low) - jnp.log(high - x)

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from .._checks import at_least
 from .._typing import PRNGKey
-from ._checks import count
 from ._schedules import Schedule, exponential
 
 
@@ -121,7 +121,7 @@ def search(
     Not differentiable. Source: Simplex's annealed hyper-parameters; deviation: its
     search has one fixed step width and no integers.
     """
-    count("trials", trials)
+    at_least("trials", trials)
     _check(space)
     schedule = exponential(0.1, math.log(100) / 100) if schedule is None else schedule
     draws = np.random.default_rng(np.asarray(jax.random.key_data(key)))

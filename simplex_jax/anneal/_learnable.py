@@ -5,10 +5,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from .._checks import finite, positive, within
 from ._acceptance import AcceptanceRule, barker
-from ._checks import known, number, positive
 from ._schedules import as_steps
 
 _LOWER_CLAMPS = {
@@ -108,9 +107,9 @@ class LearnableSchedule:
         Raises:
             ValueError: for a number outside its range.
         """
-        amplitude = number("oscillation_amp", oscillation_amp)
-        if known(amplitude) and not (abs(np.asarray(amplitude)) < 1).all():
-            raise ValueError(f"oscillation_amp is {amplitude}; give one within (-1, 1)")
+        amplitude = within(
+            "oscillation_amp", finite("oscillation_amp", oscillation_amp), "(-1, 1)"
+        )
         above_zero = {
             "initial_temp": initial_temp,
             "cool_rate": cool_rate,
@@ -123,7 +122,7 @@ class LearnableSchedule:
         }
         free = {name: jnp.log(positive(name, x)) for name, x in above_zero.items()}
         free["oscillation_amp"] = jnp.arctanh(amplitude)
-        free["accept_threshold"] = number("accept_threshold", accept_threshold)
+        free["accept_threshold"] = finite("accept_threshold", accept_threshold)
         return cls(free, rule, legacy)
 
     @property

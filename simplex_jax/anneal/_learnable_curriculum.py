@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ._checks import count, number, positive
+from .._checks import at_least, finite, positive
 from ._run import done, ramp, stretched
 
 
@@ -53,7 +53,9 @@ class LearnableCurriculum:
         Raises:
             ValueError: as ``from_params``.
         """
-        return cls.from_params(*2 * [jnp.zeros(count("tasks", tasks, 2))], steps=steps)
+        return cls.from_params(
+            *2 * [jnp.zeros(at_least("tasks", tasks, 2))], steps=steps
+        )
 
     @classmethod
     def from_params(
@@ -74,7 +76,7 @@ class LearnableCurriculum:
             ValueError: for a number outside its range, or shapes that are not equal.
         """
         given = {"early": jnp.asarray(early), "late": jnp.asarray(late)}
-        free = {name: number(name, x) for name, x in given.items()}
+        free = {name: finite(name, x) for name, x in given.items()}
         shapes = [free[name].shape for name in ("early", "late")]
         if shapes[0] != shapes[1] or len(shapes[0]) != 1 or shapes[0][0] < 2:
             raise ValueError(

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._checks import positive
+from .._checks import positive
 from ._learnable import smooth_floor
 from ._run import done, share, stretched
 

@@ -5,9 +5,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from ._checks import known, number, positive
+from .._checks import finite, positive, within
 from ._learnable import smooth_floor
 
 
@@ -90,9 +89,9 @@ class LearnableLR:
             ValueError: for a number outside its range.
         """
         steps, min_lr = _plain(steps, min_lr)
-        amplitude = number("oscillation_amp", oscillation_amp)
-        if known(amplitude) and not (abs(np.asarray(amplitude)) < 1).all():
-            raise ValueError(f"oscillation_amp is {amplitude}; give one within (-1, 1)")
+        amplitude = within(
+            "oscillation_amp", finite("oscillation_amp", oscillation_amp), "(-1, 1)"
+        )
         above_zero = {
             "initial_lr": initial_lr,
             "decay_rate": decay_rate,

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ._checks import positive
+from .._checks import above, positive, within
 from ._run import done, ramp, share, stretched
 
 # A quantizer with fewer has no value between its ends.
@@ -79,10 +79,7 @@ class LearnableSparsity:
         Raises:
             ValueError: for a number outside its range.
         """
-        if not 0 <= initial_sparsity < 1:
-            raise ValueError(
-                f"initial_sparsity is {initial_sparsity}; give at least 0, below 1"
-            )
+        within("initial_sparsity", initial_sparsity, "[0, 1)")
         free = {
             "final_sparsity": share("final_sparsity", final_sparsity),
             "rate": jnp.log(positive("rate", rate)),
@@ -191,15 +188,14 @@ class LearnableBits:
         Raises:
             ValueError: for a number outside its range.
         """
-        if not initial_bits > _LEAST_BITS:
-            raise ValueError(f"initial_bits is {initial_bits}; give more than 2")
+        above("initial_bits", initial_bits, _LEAST_BITS)
         way = initial_bits - _LEAST_BITS
         try:
             final = share("final_bits", (final_bits - _LEAST_BITS) / way)
         except ValueError as error:
             raise ValueError(
-                f"final_bits is {final_bits}; give more than 2, less than initial_bits,"
-                f" {initial_bits}"
+                f"final_bits is {final_bits}; give a number in "
+                f"({_LEAST_BITS}, {initial_bits}), below initial_bits"
             ) from error
         free = {"final_bits": final, "rate": jnp.log(positive("rate", rate))}
         return cls(free, float(positive("steps", steps)), initial_bits)

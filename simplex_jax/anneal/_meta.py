@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from .._checks import at_least, one_of
 from .._typing import PRNGKey
 from ._chain import refuse_bad_starts, start
-from ._checks import count, one_of
 from ._es import es
 from ._objective import (
     MetaLoss,
@@ -90,9 +90,9 @@ def learn(
         ValueError: for counts below 1, or a validation loss that is not finite at the
             start.
     """
-    count("meta_steps", meta_steps)
-    count("validate_every", validate_every)
-    count("patience", patience)
+    at_least("meta_steps", meta_steps)
+    at_least("validate_every", validate_every)
+    at_least("patience", patience)
 
     @jax.jit
     def update(theta: Any, state: Any, step: Any) -> tuple[Any, Any, Any]:
@@ -187,8 +187,8 @@ def learn_schedule(
     whatever the loss, and its one chain a meta-step is noise.
     """
     one_of("estimator", estimator, ("pathwise", "score_function", "es", "pes"))
-    count("steps", steps)
-    count("chains", chains)
+    at_least("steps", steps)
+    at_least("chains", chains)
     for name, value, allowed in (
         ("window", window, estimator != "es"),
         ("restart_after", restart_after, estimator != "pathwise"),

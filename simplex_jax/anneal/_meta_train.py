@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ._checks import count, one_of
+from .._checks import at_least, one_of
 
 # Of parameters, a batch, and what the schedules say at the step.
 Loss = Callable[[Any, Any, Any], jax.Array]
@@ -106,7 +106,7 @@ def held_out_loss(
     """
     steps = _length("batches", batches)
     held_out = _length("val_batches", val_batches)
-    size = steps if window is None else count("window", window)
+    size = steps if window is None else at_least("window", window)
     if steps % size:
         raise ValueError(f"window is {window}, which does not divide {steps} batches")
     judge, optimizer = val_loss or loss, inner(schedule)
@@ -175,7 +175,7 @@ def meta_train(
             without ``eps_root``; for a start whose loss is not finite.
     """
     one_of("mode", mode, ("forward", "reverse"))
-    count("meta_steps", meta_steps)
+    at_least("meta_steps", meta_steps)
     refuse_rough(inner(schedule), params)
     meta = optax.adam(0.05) if optimizer is None else optimizer
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._checks import known, positive
+from .._checks import positive, within
 
 
 class Monitors(NamedTuple):
@@ -48,9 +48,7 @@ class Monitors(NamedTuple):
 
         Differentiable: jvp, vjp and vmap.
         """
-        positive("rate", rate)
-        if known(rate) and rate > 1:
-            raise ValueError(f"rate is {rate}; give a number within (0, 1]")
+        within("rate", rate, "(0, 1]")
         unknown = sorted(seen.keys() - set(self._fields))
         if unknown:
             raise ValueError(

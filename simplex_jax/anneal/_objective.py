@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from .._checks import positive
 from ._chain import Chain, advance_by, start
-from ._checks import positive
 from ._problem import Problem, energy_of, first_state, proposed
 from ._process import Emission, Process
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from .._checks import at_least, positive
 from .._typing import PRNGKey
-from ._checks import count, positive
 from ._process import Estimate, Process, start_and_run_keys, windows
 
 
@@ -51,7 +51,7 @@ def pes(
     Memory: two states a pair, whatever the number of steps. Source: Vicol, Metz and
     Sohl-Dickstein 2021, "Persistent evolution strategies".
     """
-    count("chains", chains)
+    at_least("chains", chains)
     length = windows("window", window, steps)
     scale = positive("sigma", sigma)
     flat, rebuild = ravel_pytree(theta)

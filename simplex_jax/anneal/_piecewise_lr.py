@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ._checks import count, positive
+from .._checks import at_least, positive
 from ._run import done, stretched
 
 
@@ -54,7 +54,7 @@ class PiecewiseLR:
         Raises:
             ValueError: for a number outside its range.
         """
-        count("knots", knots, 2)
+        at_least("knots", knots, 2)
         positive("steps", steps)
         logarithm = jnp.log(positive("rate", rate))
         return cls({"log_rates": jnp.broadcast_to(logarithm, (knots,))}, float(steps))

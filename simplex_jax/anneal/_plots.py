@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from .._checks import at_least
 from ._chain import Result
-from ._checks import count
 from ._meta import History
 
 
@@ -30,7 +30,7 @@ def plot_schedule(
     """
     if not schedules:
         raise ValueError("schedules is empty; give at least one by name")
-    count("steps", steps)
+    at_least("steps", steps)
     figure = _figure(3.0)
     axis = figure.subplots()
     t = np.arange(steps)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ._checks import same_tree
+from .._checks import same_tree
 
 
 @dataclass(frozen=True)

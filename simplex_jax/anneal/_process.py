@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._checks import count, one_of
+from .._checks import at_least, one_of
 
 
 class Emission(NamedTuple):
@@ -63,7 +63,7 @@ def value_and_gradient(
     mode: str,
 ) -> Estimate:
     """Differentiate the sum of credits over the steps."""
-    count("chains", chains)
+    at_least("chains", chains)
     one_of("mode", mode, ("forward", "reverse"))
     length = windows("window", window, steps)
 
@@ -95,18 +95,18 @@ def mean_loss(
 
     Differentiable: as the process, decisions apart.
     """
-    count("steps", steps)
-    count("chains", chains)
+    at_least("steps", steps)
+    at_least("chains", chains)
     return _unrolled(process, theta, _nothing, key, steps, chains, steps, None)[1]
 
 
 def windows(name: str, window: int | None, steps: int) -> int:
     """Return the length of the pieces that a loop is run in."""
-    count("steps", steps)
+    at_least("steps", steps)
     if window is None:
         # Reverse mode keeps the carry at the ends of pieces and inside one piece.
         return max(n for n in range(1, math.isqrt(steps) + 1) if steps % n == 0)
-    count(name, window)
+    at_least(name, window)
     if steps % window:
         raise ValueError(
             f"{name} is {window}, which does not divide steps = {steps}; give a divisor"

@@ -5,9 +5,8 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from ._checks import known, number, positive
+from .._checks import finite, positive, within
 
 S = TypeVar("S", bound=Any)
 
@@ -25,9 +24,7 @@ def ramp(rate: jax.Array, at: jax.Array) -> jax.Array:
 
 def share(name: str, x: Any) -> jax.Array:
     """Return the logit of x; known values must be within (0, 1)."""
-    if known(x) and not ((np.asarray(x) > 0) & (np.asarray(x) < 1)).all():
-        raise ValueError(f"{name} is {x}; give a number within (0, 1)")
-    return jax.scipy.special.logit(number(name, x))
+    return jax.scipy.special.logit(finite(name, within(name, x, "(0, 1)")))
 
 
 def stretched(schedule: S, steps: float | int) -> S:

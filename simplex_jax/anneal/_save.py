@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._checks import finite, known
 from .._files import replacing
 from ._acceptance import barker, metropolis
 from ._bundle import LearnedSchedules
-from ._checks import known, number
 from ._epistemic import Dissent, EpistemicSchedule
 from ._learnable import LearnableSchedule
 from ._learnable_curriculum import LearnableCurriculum
@@ -154,7 +154,7 @@ def _built(content: dict[str, Any]) -> Any:
         for name, x in content["free"].items()
     }
     for name, x in free.items():
-        number(name, x)
+        finite(name, x)
     if kind in _TRAINING:
         like = _TRAINING[kind]
         _require_same(free, like.free)
@@ -162,7 +162,7 @@ def _built(content: dict[str, Any]) -> Any:
         _require_same(plain, _plain_fields(like))
         schedule = type(like)(free, **plain)
         for value in jax.tree.leaves(schedule(0)):
-            number("a value", value)
+            finite("a value", value)
         return schedule
     rule = _RULES[content["rule"]]
     if kind == "learnable":

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._checks import at_least
 from .._typing import PRNGKey
 from ._chain import refuse_bad_starts, start
-from ._checks import count
 from ._objective import MetaLoss, decided_process, energy_scale
 from ._problem import Problem, first_state
 from ._process import mean_loss
@@ -87,7 +87,7 @@ def search_schedule(
         ("candidates", candidates, 8),
         ("generations", generations, 1),
     ):
-        count(name, value, least)
+        at_least(name, value, least)
     meta = MetaLoss() if meta_loss is None else meta_loss
     scale_key, draw_key, run_key = jax.random.split(key, 3)
     keys = jax.random.split(scale_key, chains)

@@ -7,8 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
+from .._checks import positive
 from ._acceptance import AcceptanceRule, metropolis
-from ._checks import positive
 
 
 @runtime_checkable

@@ -5,8 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .._checks import at_least
 from .._typing import PRNGKey
-from ._checks import count
 from ._process import Estimate, Process, value_and_gradient
 
 
@@ -45,7 +45,7 @@ def score_function(
     Raises:
         ValueError: for fewer than 2 chains, and as ``pathwise``.
     """
-    count("chains", chains, 2)
+    at_least("chains", chains, 2)
     return value_and_gradient(
         process,
         theta,

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from .._checks import at_least, positive
 from .._typing import PRNGKey
 from ._acceptance import AcceptanceRule, metropolis
 from ._chain import Chain, advance_by, refuse_bad_starts, start
-from ._checks import count, positive
 from ._objective import MetaLoss
 from ._problem import Problem, first_state
 from ._process import Emission, Process
@@ -56,7 +56,7 @@ class Ladder:
             ValueError: for temperatures that are not above 0 or do not rise, or fewer
                 than 2 rungs.
         """
-        count("rungs", rungs, 2)
+        at_least("rungs", rungs, 2)
         low, high = positive("lowest", lowest), positive("highest", highest)
         ratio = positive("highest / lowest - 1", (high / low) ** (1 / (rungs - 1)) - 1)
         return cls(jnp.log(low), jnp.full(rungs - 1, jnp.log(ratio)), rule)
@@ -128,7 +128,7 @@ def temper(problem: Problem, ladder: Ladder, *, key: PRNGKey, steps: int) -> Tem
     Raises:
         ValueError: as ``anneal_problem``.
     """
-    count("steps", steps)
+    at_least("steps", steps)
     start_key, run_key = jax.random.split(key)
     keys = jax.random.split(start_key, ladder.gaps.shape[0] + 1)
     states = jax.vmap(lambda key: first_state(problem, key))(keys)
@@ -159,7 +159,7 @@ def tempering_process(
     Raises:
         ValueError: for a scale that is not above 0, or fewer than 2 rungs.
     """
-    count("rungs", rungs, 2)
+    at_least("rungs", rungs, 2)
     scale = positive("scale", scale)
 
     def step(ladder: Ladder, carry: Any, key: Any) -> tuple[Any, Emission]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from .._checks import at_least, one_of
 from . import _documents, _neural_ir, _sentiment
 from ._document_templates import TEMPLATES as DOCUMENT_TEMPLATES
 from ._example import Example, prompt_hash
@@ -113,10 +114,8 @@ def generate(
             distinct prompts than ``count``.
     """
     found = entry(name)
-    if count < 1:
-        raise ValueError(f"count is {count}; ask for at least 1 example")
-    if split not in ("train", "heldout"):
-        raise ValueError(f"split is {split!r}; use 'train' or 'heldout'")
+    at_least("count", count)
+    one_of("split", split, ("train", "heldout"))
     examples: dict[str, Example] = {}
     index = newest = 0
     while len(examples) < count:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .._checks import one_of, refuse
+
 ROLES = ("system", "user", "assistant")
 
 
@@ -23,10 +25,7 @@ class Turn:
     content: str
 
     def __post_init__(self):
-        if self.role not in ROLES:
-            raise ValueError(
-                f"role is {self.role!r}; use one of {', '.join(map(repr, ROLES))}"
-            )
+        one_of("role", self.role, ROLES)
         if not self.content.strip():
             raise ValueError(
                 f"the {self.role} turn is blank; give it text or remove it"
@@ -73,10 +72,8 @@ class Example:
                 "assistant's answer"
             )
         if not (math.isfinite(self.weight) and self.weight > 0):
-            raise ValueError(
-                f"weight is {self.weight}; give a finite number above 0, or remove "
-                "the example"
-            )
+            fix = "give a finite number above 0, or remove the example"
+            refuse("weight", self.weight, fix)
 
     @classmethod
     def from_pair(

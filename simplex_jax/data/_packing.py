@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from .._checks import at_least
+
 # Rows that are open at once. More of them waste less space, and hold more memory.
 _OPEN_ROWS = 64
 
@@ -248,8 +250,8 @@ def pack(
     sizes = {"batch_size": batch_size, "length": length}
     sizes |= {"epochs": epochs, "max_segments": max_segments}
     for name, value in sizes.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}; give at least 1")
+        if value is not None:
+            at_least(name, value)
     rows, too_long = [], []
     for i, (ids, loss) in enumerate(sequences):
         row = _row(i, ids, loss)

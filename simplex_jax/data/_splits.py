@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 
+from .._checks import within
 from ._example import Example, prompt_hash
 from ._plain_text import Document
 
@@ -62,8 +63,7 @@ def split_documents(
 def _held_out(
     hashes: Sequence[str], fraction: float, seed: int, too_few: str
 ) -> list[bool]:
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction is {fraction}; give a number between 0 and 1")
+    within("fraction", fraction, "(0, 1)")
     places = [_place(text, seed) for text in hashes]
     distinct = sorted(set(places))
     if len(distinct) < 2:

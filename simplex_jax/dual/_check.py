@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from ._checks import floating_tree, smooth
+from ._arguments import floating_tree, smooth
 
 # Steps of the differences, relative to max(1, |x|): from where the function's curvature
 # disturbs least to where rounding does.

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ._checks import floating
+from ._arguments import floating
 from ._dual import Dual, MultiDual
 from ._lift import is_perturbed, lift
 

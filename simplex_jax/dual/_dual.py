@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ._checks import floating, same_kind_of_array
+from ._arguments import floating, same_kind_of_array
 from ._lift import level
 from ._number import Number
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from ._checks import floating, smooth, smooth_scalar
+from ._arguments import floating, smooth, smooth_scalar
 from ._transforms import hessian, value_and_gradient, value_and_jacobian
 
 

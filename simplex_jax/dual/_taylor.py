@@ -10,7 +10,8 @@ import jax.extend.core
 import jax.numpy as jnp
 from jax.experimental import jet
 
-from ._checks import positive_order, scalar, smooth
+from .._checks import at_least
+from ._arguments import scalar, smooth
 from ._lift import lift
 
 NESTED_ORDER_WARNED = 8
@@ -66,7 +67,7 @@ def nth_derivative(f: Callable[[Any], Any], order: int) -> Callable[[Any], Any]:
     Warns, is exact and costs as ``taylor``. Source: Simplex's function of this name;
     deviation: no finite differences at any order.
     """
-    positive_order(order)
+    at_least("order", order)
 
     coefficients = _coefficients(f, order)
     return lambda x: jax.tree.map(
@@ -93,7 +94,7 @@ def taylor_path(
         ValueError: as for ``taylor``.
     """
     x = scalar("x", x)
-    positive_order(order)
+    at_least("order", order)
     f = smooth(f)
     jaxpr = jax.make_jaxpr(f)(x)
     if not _NOT_FOR_JET.isdisjoint(_primitives(jaxpr.jaxpr)):

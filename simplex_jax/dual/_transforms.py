@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ._checks import floating_tree, scalar, smooth, smooth_scalar, tangent_tree
+from ._arguments import floating_tree, scalar, smooth, smooth_scalar, tangent_tree
 from ._lift import lift
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .._checks import at_least
 from ._vectors import Vector, same_length, shares, truths
 
 
@@ -41,8 +42,7 @@ def reliability(confidence: Vector, correct: Vector, bins: int = 10) -> tuple[Bi
         ValueError: an argument is out of range, empty or of another length.
     """
     confidence, correct = _columns(confidence, correct)
-    if bins < 1:
-        raise ValueError(f"bins is {bins}; give at least 1")
+    at_least("bins", bins)
     # Divided rather than stepped, so that a stated 0.3 equals the edge 3/10.
     edges = np.arange(bins + 1) / bins
     place = np.minimum(np.searchsorted(edges, confidence, side="right") - 1, bins - 1)

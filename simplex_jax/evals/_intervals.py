@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .._checks import at_least, within
 from ._vectors import Vector, numbers, same_length
 
 
@@ -41,12 +42,9 @@ def cluster_interval(
     if labels.ndim != 1:
         raise ValueError(f"clusters has shape {labels.shape}; give one label a value")
     same_length(values=values, clusters=labels)
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level}; give a number between 0 and 1")
-    if draws < 1:
-        raise ValueError(f"draws is {draws}; give at least 1")
-    if seed < 0:
-        raise ValueError(f"seed is {seed}; give an integer of at least 0")
+    within("level", level, "(0, 1)")
+    at_least("draws", draws)
+    at_least("seed", seed, 0)
     names, member = np.unique(labels, return_inverse=True)
     if len(names) < 2:
         raise ValueError(

@@ -5,6 +5,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+from .._checks import refuse_where
+
 Vector: TypeAlias = Sequence | np.ndarray
 """One number or label an answer."""
 
@@ -30,7 +32,8 @@ def numbers(name: str, values: Vector) -> np.ndarray:
         raise ValueError(
             f"{name} has shape {column.shape}; give one number an answer, at least one"
         )
-    _refuse(name, column, ~np.isfinite(column), "leave out what has no finite value")
+    fix = "leave out what has no finite value"
+    refuse_where(~np.isfinite(column), name, column, fix)
     return column
 
 
@@ -48,7 +51,8 @@ def shares(name: str, values: Vector) -> np.ndarray:
         ValueError: it is anything else.
     """
     column = numbers(name, values)
-    _refuse(name, column, (column < 0) | (column > 1), "give a number from 0 to 1")
+    outside = (column < 0) | (column > 1)
+    refuse_where(outside, name, column, "give a number from 0 to 1")
     return column
 
 
@@ -66,7 +70,8 @@ def truths(name: str, values: Vector) -> np.ndarray:
         ValueError: it is anything else.
     """
     column = numbers(name, values)
-    _refuse(name, column, (column != 0) & (column != 1), "give True or False")
+    other = (column != 0) & (column != 1)
+    refuse_where(other, name, column, "give True or False")
     return column
 
 
@@ -82,9 +87,3 @@ def same_length(**columns: np.ndarray) -> None:
     if len({len(column) for column in columns.values()}) > 1:
         lengths = ", ".join(f"{name} has {len(c)}" for name, c in columns.items())
         raise ValueError(f"{lengths} entries; give one entry of each an answer")
-
-
-def _refuse(name: str, column: np.ndarray, bad: np.ndarray, fix: str) -> None:
-    if bad.any():
-        first = int(np.argmax(bad))
-        raise ValueError(f"{name}[{first}] is {column[first]:g}; {fix}")

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from .._checks import one_of
 from ._overrides import Overrides
 from ._types import (
     ARCHITECTURE_KEY,
@@ -150,10 +151,7 @@ def tensor_types(
     Source: llama.cpp ``src/llama-quant.cpp``, which refuses files of 32-blocks
     whose rows do not divide into them, where this says F16.
     """
-    if file_type not in FILE_TYPES:
-        raise ValueError(
-            f"file_type is {file_type!r}; it must be one of {', '.join(FILE_TYPES)}"
-        )
+    one_of("file_type", file_type, FILE_TYPES)
     wishes = overrides or Overrides()
     model = _model(shapes, metadata, imatrix)
     logits = _EMBEDDING if model.tied else _OUTPUT

@@ -18,6 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
+from .._checks import at_least
 from ._piece import Piece, encode
 
 # Below this, workers would still be starting when one process is through.
@@ -42,8 +43,8 @@ def worker_count(workers: int | None, elements: int) -> int:
     Raises:
         ValueError: ``workers`` is below 1.
     """
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers is {workers}; give at least 1")
+    if workers is not None:
+        at_least("workers", workers)
     if elements < _WORTH_ELEMENTS:
         return 1
     if workers is not None:

@@ -9,6 +9,8 @@ from gguf import GGML_QUANT_SIZES
 from gguf import GGMLQuantizationType as GGMLType
 from gguf import LlamaFileType as FileType  # noqa: F401
 
+from .._checks import refuse
+
 MetadataValue = str | bool | np.generic | list[str] | np.ndarray
 """A metadata value: text, bool, a NumPy scalar, texts, or a 1-D array.
 
@@ -71,9 +73,7 @@ def as_type(type: GGMLType | str) -> GGMLType:
     if isinstance(type, GGMLType):
         return type
     if type.upper() not in GGMLType.__members__:
-        raise ValueError(
-            f"type is {type!r}; it must be one of {', '.join(GGMLType.__members__)}"
-        )
+        refuse("type", type, f"give one of {', '.join(GGMLType.__members__)}")
     return GGMLType[type.upper()]
 
 

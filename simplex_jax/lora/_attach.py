@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from .._checks import refuse
 from .._typing import PRNGKey
 from ._config import LoRAConfig
 from ._layer import LoRALinear, kernel_of
@@ -44,7 +45,7 @@ def attach(
             that is no linear layer, or the model has adapters already.
     """
     if not jnp.issubdtype(param_dtype, jnp.floating):
-        raise ValueError(f"param_dtype must be floating-point, got {param_dtype!r}")
+        refuse("param_dtype", param_dtype, "give a floating dtype")
     sites, others = survey(model)
     plans = make_plans(sites, others, config, strict=True)
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+from .._checks import refuse
+
 ALL_LINEAR = "all-linear"
 
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -60,7 +62,7 @@ class LoRAConfig:
         _check_alpha("lora_alpha", self.lora_alpha)
         rate = self.lora_dropout
         if not isinstance(rate, int | float) or not 0 <= rate < 1:
-            raise ValueError(f"lora_dropout must be in [0, 1), got {rate!r}")
+            refuse("lora_dropout", rate, "give a number in [0, 1)")
         self._set("target_modules", _names("target_modules", self.target_modules))
         if self.target_modules == ():
             raise ValueError("target_modules is empty; name at least one module")
@@ -81,25 +83,19 @@ class LoRAConfig:
         ):
             pattern = getattr(self, field)
             if not isinstance(pattern, Mapping):
-                raise ValueError(f"{field} must be a mapping, got {pattern!r}")
+                refuse(field, pattern, "give a mapping")
             for key, value in pattern.items():
                 _check_regex(field, key)
                 check(f"{field}[{key!r}]", value)
             # A copy, because the caller's mapping may change.
             self._set(field, dict(pattern))
         if not isinstance(self.use_rslora, bool):
-            raise ValueError(
-                f"use_rslora must be True or False, got {self.use_rslora!r}"
-            )
+            refuse("use_rslora", self.use_rslora, "give True or False")
         if self.init_lora_weights is not True and self.init_lora_weights != "gaussian":
-            raise ValueError(
-                "init_lora_weights must be True or 'gaussian', got "
-                f"{self.init_lora_weights!r}"
-            )
+            fix = "give True or 'gaussian'"
+            refuse("init_lora_weights", self.init_lora_weights, fix)
         if self.bias != "none":
-            raise ValueError(
-                f"bias must be 'none', got {self.bias!r}: biases are not trained here"
-            )
+            refuse("bias", self.bias, "give 'none', since biases are not trained here")
 
     @property
     def layer_indices(self) -> tuple[int, ...] | None:
@@ -157,7 +153,7 @@ class LoRAConfig:
 
 def _check_rank(field: str, value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{field} must be a whole number >= 1, got {value!r}")
+        refuse(field, value, "give a whole number of at least 1")
 
 
 def _check_alpha(field: str, value: object) -> None:
@@ -166,12 +162,12 @@ def _check_alpha(field: str, value: object) -> None:
         or isinstance(value, bool)
         or not (math.isfinite(value) and value > 0)
     ):
-        raise ValueError(f"{field} must be a finite number > 0, got {value!r}")
+        refuse(field, value, "give a finite number above 0")
 
 
 def _check_regex(field: str, value: object) -> None:
     if not isinstance(value, str) or not value:
-        raise ValueError(f"{field}: expected a non-empty string, got {value!r}")
+        refuse(field, value, "give a string that is not empty")
     try:
         re.compile(value)
     except re.error as error:
@@ -187,25 +183,23 @@ def _names(field: str, value: Any) -> tuple[str, ...] | str:
         _check_regex(field, value)
         return value
     if isinstance(value, Mapping) or not isinstance(value, Iterable):
-        raise ValueError(f"{field} must be a tuple of names or a string, got {value!r}")
+        refuse(field, value, "give a tuple of names or a string")
     names = sorted(value) if isinstance(value, set | frozenset) else value
     names = tuple(names)
-    for name in names:
+    for i, name in enumerate(names):
         if not isinstance(name, str) or not name:
-            raise ValueError(f"{field}: expected non-empty names, got {name!r}")
+            refuse(f"{field}[{i}]", name, "give a string that is not empty")
     return names
 
 
 def _layers(value: Any) -> tuple[int, ...]:
     layers = (value,) if isinstance(value, int) else value
     if isinstance(layers, str) or not isinstance(layers, Iterable):
-        raise ValueError(f"layers_to_transform must be layer indices, got {value!r}")
+        refuse("layers_to_transform", value, "give indices of layers")
     layers = tuple(layers)
     for layer in layers:
         if not isinstance(layer, int) or isinstance(layer, bool) or layer < 0:
-            raise ValueError(
-                f"layers_to_transform must be layer indices >= 0, got {value!r}"
-            )
+            refuse("layers_to_transform", value, "give indices of layers, from 0")
     if not layers:
         raise ValueError("layers_to_transform is empty; None means all layers")
     return layers

@@ -14,6 +14,7 @@ from jaxtyping import Array
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from .._checks import refuse
 from .._files import new_folder
 from ._attach import (
     adapter_layers,
@@ -148,7 +149,7 @@ def load_peft(
     """
     folder = Path(folder)
     if not jnp.issubdtype(param_dtype, jnp.floating):
-        raise ValueError(f"param_dtype must be floating-point, got {param_dtype!r}")
+        refuse("param_dtype", param_dtype, "give a floating dtype")
     sites, others = survey(base)
     raw = _read_json(folder / _CONFIG)
     found = _shapes(folder / _TENSORS)

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from .._checks import at_least, refuse
 from ._governance_config import GovernanceConfig, governance_from_json
 
 ARCHITECTURES = {
@@ -75,7 +76,7 @@ class RopeScaling:
                 f"supported: default, {', '.join(_SCALINGS)}"
             )
         if not self.factor >= 1:
-            raise ValueError(f"rope scaling factor must be >= 1, got {self.factor}")
+            refuse("rope scaling factor", self.factor, "give at least 1")
         trained = self.original_max_position_embeddings
         if self.rope_type in ("llama3", "yarn") and not trained:
             raise ValueError(
@@ -136,23 +137,18 @@ class DecoderConfig:
             "num_key_value_heads",
             "max_position_embeddings",
         ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+            at_least(name, getattr(self, name))
         heads, kv_heads = self.num_attention_heads, self.num_key_value_heads
         if heads % kv_heads:
-            raise ValueError(
-                f"num_attention_heads ({heads}) must be a multiple of "
-                f"num_key_value_heads ({kv_heads})"
-            )
+            fix = f"give a multiple of num_key_value_heads, which is {kv_heads}"
+            refuse("num_attention_heads", heads, fix)
         if self.head_dim is None:
             if self.hidden_size % heads:
-                raise ValueError(
-                    f"hidden_size ({self.hidden_size}) must be a multiple of "
-                    f"num_attention_heads ({heads}), or head_dim must be given"
-                )
+                fix = f"give a multiple of num_attention_heads, which is {heads}, or "
+                refuse("hidden_size", self.hidden_size, f"{fix}head_dim")
             object.__setattr__(self, "head_dim", self.hidden_size // heads)
         if self.head_width < 2 or self.head_width % 2:
-            raise ValueError(f"head_dim must be even and >= 2, got {self.head_dim}")
+            refuse("head_dim", self.head_dim, "give an even number, at least 2")
         scaling = self.rope_scaling
         if scaling and scaling.rope_type == "divisors":
             if len(scaling.divisors) != self.head_width // 2:

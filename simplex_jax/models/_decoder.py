@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from .._checks import one_of
 from .._typing import Logits, PRNGKey, Tokens
 from ..neural import DeltaState
 from ._config import DecoderConfig
@@ -89,10 +90,7 @@ class Decoder(nnx.Module):
         rngs: nnx.Rngs,
     ):
         """Draw random weights; ``models.load`` fills in real ones."""
-        if remat not in REMAT_POLICIES:
-            raise ValueError(
-                f"remat must be one of {', '.join(REMAT_POLICIES)}, got {remat!r}"
-            )
+        one_of("remat", remat, REMAT_POLICIES)
         self.config = config
         self.remat = remat
         self.embed_tokens = Embedding(config, param_dtype=param_dtype, rngs=rngs)

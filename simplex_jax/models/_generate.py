@@ -7,9 +7,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
+from .._checks import at_least, refuse, within
 from .._typing import PRNGKey
 from ..text import Tokenizer
 from ._cache import Cache, empty_cache, extend, unstack_layers
@@ -198,11 +198,9 @@ def _start(
     batch, width = tokens.shape
     context = model.config.max_position_embeddings
     if width < 1 or batch < 1:
-        raise ValueError(f"tokens must have rows and columns, got {tokens.shape}")
-    if max_new_tokens < 1:
-        raise ValueError(f"max_new_tokens must be >= 1, got {max_new_tokens}")
-    if chunk_tokens < 1:
-        raise ValueError(f"chunk_tokens must be >= 1, got {chunk_tokens}")
+        refuse("tokens.shape", tokens.shape, "give rows and columns")
+    at_least("max_new_tokens", max_new_tokens)
+    at_least("chunk_tokens", chunk_tokens)
     if width + max_new_tokens > context:
         raise ValueError(
             f"{width} prompt tokens and max_new_tokens={max_new_tokens} exceed the "
@@ -212,11 +210,8 @@ def _start(
         lengths = jnp.full(batch, width, jnp.int32)
     lengths = jnp.asarray(lengths, jnp.int32)
     if lengths.shape != (batch,):
-        raise ValueError(f"lengths must have shape ({batch},), got {lengths.shape}")
-    if not isinstance(lengths, Tracer) and not bool(
-        jnp.all((lengths >= 1) & (lengths <= width))
-    ):
-        raise ValueError(f"lengths must be in [1, {width}], got {lengths}")
+        refuse("lengths.shape", lengths.shape, f"give ({batch},), a length a row")
+    within("lengths", lengths, f"[1, {width}]")
     # Few distinct shapes, so that prompts of other lengths reuse compiled code.
     step = min(chunk_tokens, -(-width // 16) * 16)
     padded = -(-width // step) * step

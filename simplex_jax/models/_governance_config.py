@@ -5,6 +5,8 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
+from .._checks import at_least, one_of
+
 _MEMORIES = ("none", "forget", "delta", "both")
 
 
@@ -33,16 +35,9 @@ class GovernanceConfig:
 
     def __post_init__(self):
         """Check the values."""
-        if self.memory not in _MEMORIES:
-            raise ValueError(
-                f"governance.memory must be one of {', '.join(_MEMORIES)}, got "
-                f"{self.memory!r}"
-            )
+        one_of("governance.memory", self.memory, _MEMORIES)
         for name in ("policy_rank", "memory_dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"governance.{name} must be >= 1, got {getattr(self, name)}"
-                )
+            at_least(f"governance.{name}", getattr(self, name))
         if not (self.policy or self.veto_gate or self.forgets or self.associates):
             raise ValueError(
                 "governance has no head; turn policy, veto_gate or memory on, or give "

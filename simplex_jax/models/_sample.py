@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from .._checks import above, at_least, within
 from .._typing import PRNGKey
 
 
@@ -35,16 +36,11 @@ class Sampling:
 
     def __post_init__(self):
         """Check the ranges."""
-        ranges = {
-            "repetition_penalty": (self.repetition_penalty > 0, "> 0"),
-            "temperature": (self.temperature >= 0, ">= 0"),
-            "top_k": (self.top_k >= 0, ">= 0"),
-            "top_p": (0 < self.top_p <= 1, "in (0, 1]"),
-            "min_p": (0 <= self.min_p <= 1, "in [0, 1]"),
-        }
-        for name, (good, allowed) in ranges.items():
-            if not good:
-                raise ValueError(f"{name} must be {allowed}, got {getattr(self, name)}")
+        above("repetition_penalty", self.repetition_penalty, 0)
+        at_least("temperature", self.temperature, 0)
+        at_least("top_k", self.top_k, 0)
+        within("top_p", self.top_p, "(0, 1]")
+        within("min_p", self.min_p, "[0, 1]")
 
 
 def choose(

@@ -8,7 +8,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from ._checks import positive
+from .._checks import at_least, positive_or_nan
 from ._mode import Mode
 from ._positions import rotary
 from ._straight_through import straight_through
@@ -48,8 +48,7 @@ class AttentionConfig:
         if self.num_key_value_heads is None:
             object.__setattr__(self, "num_key_value_heads", heads)
         for name in ("hidden_size", "num_attention_heads", "num_key_value_heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; give at least 1")
+            at_least(name, getattr(self, name))
         if heads % self.kv_heads:
             raise ValueError(
                 f"num_attention_heads is {heads}; give a multiple of "
@@ -62,8 +61,7 @@ class AttentionConfig:
                     f"num_attention_heads, which is {heads}, or head_dim"
                 )
             object.__setattr__(self, "head_dim", self.hidden_size // heads)
-        if self.head_width < 1:
-            raise ValueError(f"head_dim is {self.head_dim}; give at least 1")
+        at_least("head_dim", self.head_width)
         low, high = self.temperature_bounds
         if not 0 < low < high:
             raise ValueError(
@@ -133,7 +131,7 @@ def temperature_attention(
         raise ValueError(
             f"q has {heads} heads and k {kv_heads}; the first must be a multiple"
         )
-    t = positive("temperature", temperature)
+    t = positive_or_nan("temperature", temperature)
     if t.shape not in ((), (heads,)):
         raise ValueError(f"temperature has shape {t.shape}; give () or ({heads},)")
     t = jnp.broadcast_to(t, (heads,)).astype(jnp.promote_types(q.dtype, jnp.float32))

@@ -9,8 +9,8 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
+from .._checks import at_least, positive_or_nan, probability_or_nan, refuse
 from .._typing import PRNGKey
-from ._checks import positive, probability
 from ._mode import Mode
 from ._program import Program, program
 from ._straight_through import straight_through
@@ -114,12 +114,10 @@ class LogicCircuit(nnx.Module):
         self, inputs: int, layers: Sequence[int], *, fan_in: int = 8, rngs: nnx.Rngs
     ):
         """Make the layers."""
-        if inputs < 1:
-            raise ValueError(f"inputs is {inputs}; give at least 1")
+        at_least("inputs", inputs)
         if not layers or min(layers) < 1:
-            raise ValueError(f"layers is {tuple(layers)}; give at least 1 gate in each")
-        if fan_in < 1:
-            raise ValueError(f"fan_in is {fan_in}; give at least 1 candidate a pin")
+            refuse("layers", tuple(layers), "give at least 1 gate in each")
+        at_least("fan_in", fan_in)
         self.inputs = inputs
         sizes = [inputs, *layers]
         self.layers = nnx.List(
@@ -162,8 +160,8 @@ class LogicCircuit(nnx.Module):
             raise ValueError(
                 f"x has {x.shape[-1]} inputs a row; the circuit has {self.inputs}"
             )
-        signals = probability("x", x).T
-        temperature = positive("temperature", temperature)
+        signals = probability_or_nan("x", x).T
+        temperature = positive_or_nan("temperature", temperature)
         out = signals
         for layer in self.layers:
             out = layer(signals, mode, temperature)

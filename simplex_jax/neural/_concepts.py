@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
+from .._checks import refuse
+
 
 class Concepts(nnx.Module):
     r"""Describe vectors by a few of many directions: a top-k sparse autoencoder.
@@ -28,9 +30,8 @@ class Concepts(nnx.Module):
     def __init__(self, *, features: int, count: int, top_k: int, rngs: nnx.Rngs):
         """Draw the dictionary; the offset is 0."""
         if not 1 <= top_k <= count:
-            raise ValueError(
-                f"top_k is {top_k}; give 1 to count, the number of concepts, {count}"
-            )
+            fix = f"give 1 to count, the number of concepts, {count}"
+            refuse("top_k", top_k, fix)
         self.top_k = top_k
         kernel = jax.random.normal(rngs.params(), (features, count))
         kernel /= jnp.linalg.norm(kernel, axis=0, keepdims=True)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from ._checks import positive
+from .._checks import positive_or_nan
 
 
 class ControllerState(NamedTuple):
@@ -63,7 +63,7 @@ class TemperatureController:
         Raises:
             ValueError: for a temperature that is not positive.
         """
-        temperature = positive("temperature", temperature)
+        temperature = positive_or_nan("temperature", temperature)
         return ControllerState(
             temperature,
             jnp.asarray(jnp.inf, temperature.dtype),

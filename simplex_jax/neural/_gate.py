@@ -6,7 +6,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from ._checks import positive, spread
+from .._checks import positive_or_nan
 from ._mode import Mode
 from ._straight_through import straight_through
 
@@ -40,8 +40,10 @@ def threshold_gate(
     seeds x and the threshold alike and their tangents cancel.
     """
     x = jnp.asarray(x)
-    theta = spread(jnp.asarray(threshold), x)
-    soft = jax.nn.sigmoid((x - theta) / spread(positive("temperature", temperature), x))
+    theta = _spread(jnp.asarray(threshold), x)
+    soft = jax.nn.sigmoid(
+        (x - theta) / _spread(positive_or_nan("temperature", temperature), x)
+    )
     if mode is Mode.SOFT:
         return soft
     hard = jnp.where(jnp.isnan(soft), soft, (x >= theta).astype(soft.dtype))
@@ -74,7 +76,9 @@ class DualGate(nnx.Module):
     ):
         """Make both parameters."""
         self.threshold = nnx.Param(jnp.asarray(threshold))
-        self.log_temperature = nnx.Param(jnp.log(positive("temperature", temperature)))
+        self.log_temperature = nnx.Param(
+            jnp.log(positive_or_nan("temperature", temperature))
+        )
 
     @property
     def temperature(self) -> Float[Array, "..."]:
@@ -103,3 +107,8 @@ class DualGate(nnx.Module):
         if temperature is None:
             temperature = self.temperature
         return threshold_gate(x, self.threshold[...], temperature, mode)
+
+
+def _spread(x: Float[Array, "..."], like: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return x with as many axes as ``like``, new ones in front."""
+    return x.reshape((1,) * (like.ndim - x.ndim) + x.shape) if x.ndim else x

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from .._checks import positive_or_nan
 from .._typing import PRNGKey
-from ._checks import positive
 from ._straight_through import straight_through
 
 
@@ -48,7 +48,7 @@ def gumbel_softmax(
     """
     noise = jax.random.gumbel(key, logits.shape, logits.dtype)
     noisy = logits + noise
-    soft = jax.nn.softmax(noisy / positive("temperature", temperature), axis)
+    soft = jax.nn.softmax(noisy / positive_or_nan("temperature", temperature), axis)
     if not hard:
         return soft
     winner = jnp.argmax(noisy, axis)
@@ -85,7 +85,7 @@ def gumbel_sigmoid(
     as ``gumbel_softmax`` is. Source: Simplex's Gumbel gates.
     """
     noisy = logits + jax.random.logistic(key, logits.shape, logits.dtype)
-    soft = jax.nn.sigmoid(noisy / positive("temperature", temperature))
+    soft = jax.nn.sigmoid(noisy / positive_or_nan("temperature", temperature))
     if not hard:
         return soft
     bit = (noisy > 0).astype(soft.dtype)

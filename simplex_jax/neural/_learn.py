@@ -12,6 +12,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
 
+from .._checks import at_least, refuse
 from .._typing import PRNGKey
 from ._circuit import LogicCircuit
 from ._mode import Mode
@@ -154,20 +155,14 @@ def learn_circuit(
     steps, rows = len(temperatures), len(x)
     size = rows if batch_size is None else batch_size
     if steps < 1 or not bool((temperatures > 0).all()):
-        raise ValueError(f"temperatures is {temperatures}; give numbers above 0")
+        refuse("temperatures", temperatures, "give numbers above 0")
     if not 1 <= size <= rows:
-        raise ValueError(f"batch_size is {size}; give 1 to {rows}, the rows of x")
+        refuse("batch_size", size, f"give 1 to {rows}, the rows of x")
     if not 0 <= straight_through_steps <= steps:
-        raise ValueError(
-            f"straight_through_steps is {straight_through_steps}; give 0 to {steps}"
-        )
-    if weight_decay < 0:
-        raise ValueError(f"weight_decay is {weight_decay}; give 0 or more")
-    if restarts < 0 or record_every < 1:
-        raise ValueError(
-            f"restarts is {restarts} and record_every {record_every}; "
-            "give at least 0 and 1"
-        )
+        refuse("straight_through_steps", straight_through_steps, f"give 0 to {steps}")
+    at_least("weight_decay", weight_decay, 0)
+    at_least("restarts", restarts, 0)
+    at_least("record_every", record_every)
     soft_steps = steps - straight_through_steps
     phases = [
         (Mode.SOFT, range(0, soft_steps, record_every), soft_steps),

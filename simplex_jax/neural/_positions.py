@@ -4,6 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from .._checks import above, at_least, refuse
+
 
 def sinusoidal_positions(
     positions: Int[Array, "*rows"], features: int, *, theta: float = 10000.0
@@ -82,8 +84,7 @@ def alibi_bias(heads: int, queries: int, keys: int) -> Float[Array, "N T S"]:
 
     Source: Press et al. 2022.
     """
-    if heads < 1:
-        raise ValueError(f"heads is {heads}; give at least 1")
+    at_least("heads", heads)
     power = 2 ** (heads.bit_length() - 1)
     slopes = 2.0 ** (-8 * np.arange(1, power + 1) / power)
     more = 2.0 ** (-4 * np.arange(1, 2 * power, 2) / power)
@@ -96,9 +97,8 @@ def _angles(
     positions: Int[Array, "*rows"], name: str, features: int, theta: float
 ) -> Float[Array, "*rows half"]:
     if features < 2 or features % 2:
-        raise ValueError(f"{name} is {features}; give an even number, at least 2")
-    if not theta > 0:
-        raise ValueError(f"theta is {theta}; give a number above 0")
+        refuse(name, features, "give an even number, at least 2")
+    above("theta", theta, 0)
     frequencies = theta ** (-2 * np.arange(features // 2) / features)
     wide = jnp.result_type(float)
     angles = positions[..., None].astype(wide) * jnp.asarray(frequencies, wide).reshape(

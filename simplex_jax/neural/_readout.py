@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from .._checks import above, at_least
+
 
 @runtime_checkable
 class Readout(Protocol):
@@ -64,10 +66,8 @@ class GroupSum:
 
     def __post_init__(self):
         """Check both numbers."""
-        if self.classes < 1:
-            raise ValueError(f"classes is {self.classes}; give at least 1")
-        if not self.tau > 0:
-            raise ValueError(f"tau is {self.tau}; give a number above 0")
+        at_least("classes", self.classes)
+        above("tau", self.tau, 0)
 
     def votes(self, out: Float[Array, "B O"]) -> Float[Array, "B C"]:
         """Return each class's sum.

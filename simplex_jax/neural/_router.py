@@ -8,7 +8,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from ._checks import positive
+from .._checks import positive_or_nan, refuse
 from ._mode import Mode
 from ._straight_through import straight_through
 
@@ -53,9 +53,7 @@ class Router(nnx.Module):
     def __init__(self, *, in_features: int, experts: int, top_k: int, rngs: nnx.Rngs):
         """Draw the weights, (in_features, E)."""
         if not 1 <= top_k <= experts:
-            raise ValueError(
-                f"top_k is {top_k}; give 1 to experts, of which there are {experts}"
-            )
+            refuse("top_k", top_k, f"give 1 to experts, of which there are {experts}")
         self.top_k = top_k
         init = nnx.initializers.lecun_normal()
         self.kernel = nnx.Param(init(rngs.params(), (in_features, experts)))
@@ -87,7 +85,7 @@ class Router(nnx.Module):
         have no derivative.
         """
         logits = x @ self.kernel[...].astype(x.dtype)
-        logits = logits / positive("temperature", temperature)
+        logits = logits / positive_or_nan("temperature", temperature)
         probs = jax.nn.softmax(logits)
         count = probs.shape[-1]
         experts = jax.lax.top_k(probs, self.top_k)[1]

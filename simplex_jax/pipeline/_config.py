@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from .. import gguf
+from .._checks import at_least, one_of, refuse, within
 from ..lora import LoRAConfig
 from ..models import DecoderConfig
 from ..train import TrainingConfig
@@ -57,20 +58,9 @@ class DataConfig:
             ("validation_examples", 0),
             ("heldout_examples", 1),
         ):
-            if getattr(self, name) < least:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}; give at least {least}"
-                )
-        if not 0 < self.heldout_fraction < 1:
-            raise ValueError(
-                f"heldout_fraction is {self.heldout_fraction}; give a number between "
-                "0 and 1"
-            )
-        if not 0 <= self.validation_fraction < 1:
-            raise ValueError(
-                f"validation_fraction is {self.validation_fraction}; give at least 0, "
-                "below 1"
-            )
+            at_least(name, getattr(self, name), least)
+        within("heldout_fraction", self.heldout_fraction, "(0, 1)")
+        within("validation_fraction", self.validation_fraction, "[0, 1)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,12 +80,9 @@ class ExportConfig:
 
     def __post_init__(self):
         """Check type and name."""
-        if self.type not in gguf.FILE_TYPES:
-            raise ValueError(
-                f"type is {self.type!r}; give one of {', '.join(gguf.FILE_TYPES)}"
-            )
+        one_of("type", self.type, gguf.FILE_TYPES)
         if self.name is not None and (not self.name or set(self.name) & set('/\\"\n')):
-            raise ValueError(f"name is {self.name!r}; give a plain file name")
+            refuse("name", self.name, "give a plain file name")
 
 
 SMALL_MODEL = DecoderConfig(

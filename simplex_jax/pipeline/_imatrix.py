@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from .. import gguf, models
+from .._checks import at_least
 from ._source import open_model, read_text
 
 
@@ -39,11 +40,9 @@ def imatrix(
         FloatingPointError: where an activation is not finite.
         OSError: where a file cannot be read or written.
     """
-    if chunk_tokens < 1 or (max_chunks is not None and max_chunks < 1):
-        raise ValueError(
-            f"chunk_tokens and max_chunks must be >= 1, got {chunk_tokens} and "
-            f"{max_chunks}"
-        )
+    at_least("chunk_tokens", chunk_tokens)
+    if max_chunks is not None:
+        at_least("max_chunks", max_chunks)
     text = read_text(data)
     model, tokenizer = open_model(source)
     if chunk_tokens > model.config.max_position_embeddings:

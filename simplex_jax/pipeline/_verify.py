@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from .. import gguf, models
+from .._checks import at_least
 from ._llamacpp import LlamaCpp
 
 PROMPTS = (
@@ -123,8 +124,7 @@ def verify(
         ModuleNotFoundError: where llama-cpp-python is not installed.
         ValueError: where either side refuses the file.
     """
-    if greedy_tokens < 1:
-        raise ValueError(f"greedy_tokens must be >= 1, got {greedy_tokens}")
+    at_least("greedy_tokens", greedy_tokens)
     model, tokenizer = models.load_gguf(path)
     with gguf.open(path) as file:
         file_type = _file_type(file)

@@ -9,6 +9,7 @@ import numpy as np
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, trainers
 
+from .._checks import one_of, refuse
 from ._pieces import byte_characters
 from ._splits import SPLITS, byte_level_split
 from ._tokenizer import Tokenizer
@@ -43,12 +44,10 @@ def train_bpe(
             text for a single merge.
     """
     if vocab_size < 258:
-        raise ValueError(
-            f"vocab_size={vocab_size} is too small; give at least 258: 256 bytes,"
-            f" {_END} and a merge."
+        refuse(
+            "vocab_size", vocab_size, f"give at least 258: 256 bytes, {_END}, a merge"
         )
-    if pre not in SPLITS:
-        raise ValueError(f"pre={pre!r} is not known; give one of {', '.join(SPLITS)}.")
+    one_of("pre", pre, SPLITS)
     backend = Backend(models.BPE(ignore_merges=pre == "llama-bpe"))
     backend.pre_tokenizer = byte_level_split(pre)
     trainer = trainers.BpeTrainer(  # pyright: ignore[reportCallIssue]

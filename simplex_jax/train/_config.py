@@ -4,6 +4,8 @@ import dataclasses
 import math
 from typing import Literal
 
+from .._checks import refuse
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
@@ -122,4 +124,4 @@ class TrainingConfig:
 
     def _require(self, name: str, fine: bool, wanted: str) -> None:
         if not fine:
-            raise ValueError(f"{name} is {getattr(self, name)!r}; give {wanted}")
+            refuse(name, getattr(self, name), f"give {wanted}")

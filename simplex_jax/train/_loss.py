@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from .._checks import at_least
 from .._typing import PRNGKey
 from ..models import Decoder
 from ._vocabulary import nll_and_gradient
@@ -93,8 +94,7 @@ def _sums(
     shapes = {name: batch[name].shape for name in names}
     if len(set(shapes.values())) > 1:
         raise ValueError(f"batch: the shapes must be equal, got {shapes}")
-    if chunk_tokens < 1:
-        raise ValueError(f"chunk_tokens must be >= 1, got {chunk_tokens}")
+    at_least("chunk_tokens", chunk_tokens)
     hidden = model.hidden(
         batch["tokens"], batch["positions"], batch["segment_ids"], key=key
     )

@@ -208,7 +208,7 @@ def test_a_bundle_says_what_its_parts_say():
     [
         (
             lambda: anneal.LearnableDistillation.from_params(initial_weight=1.0),
-            "initial_weight is 1.0; give a number within",
+            "initial_weight is 1.0; give a number in",
         ),
         (
             lambda: anneal.LearnableDistillation.from_params(temp_decay=0.0),
@@ -231,7 +231,7 @@ def test_a_bundle_says_what_its_parts_say():
         ),
         (
             lambda: anneal.LearnableCurriculum.from_params([0.0, math.nan], [0.0, 1]),
-            "early is",
+            r"early\[1\] is nan",
         ),
     ],
 )

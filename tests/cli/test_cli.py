@@ -185,7 +185,7 @@ def test_inspect_shows_metadata_and_tensors(capsys, source):
     ("words", "message"),
     [
         (("generate", "nothing-here", "--prompt", "x"), "neither a file, nor a folder"),
-        (("generate", "{source}", "--prompt", "x", "--top-p", 2), "top_p must be in"),
+        (("generate", "{source}", "--prompt", "x", "--top-p", 2), "top_p is 2.0; give"),
         (("generate", "{source}", "--prompt", "x", "--system", "y"), "needs chat"),
         (("generate", "{source}", "--prompt", "word " * 200), "context of 128"),
         (("export", "{source}", "--out", "x.gguf", "--type", "q9"), "file_type"),

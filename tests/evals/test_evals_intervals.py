@@ -98,10 +98,10 @@ def test_coverage_on_clustered_outcomes():
         ({"clusters": [["a", "b"]]}, r"clusters has shape \(1, 2\)"),
         ({"values": []}, r"values has shape \(0,\)"),
         ({"values": [0.0, math.inf]}, r"values\[1\] is inf; leave out"),
-        ({"level": 1.0}, "level is 1.0; give a number between 0 and 1"),
+        ({"level": 1.0}, r"level is 1.0; give a number in \(0, 1\)"),
         ({"level": math.nan}, "level is nan"),
         ({"draws": 0}, "draws is 0; give at least 1"),
-        ({"seed": -1}, "seed is -1; give an integer"),
+        ({"seed": -1}, "seed is -1; give at least 0"),
     ],
 )
 def test_bad_input_is_named(changes, message):

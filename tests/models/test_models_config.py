@@ -130,11 +130,11 @@ def test_bare_divisors_have_no_name_in_transformers():
     ("change", "message"),
     [
         ({"model_type": "gpt2"}, "model_type 'gpt2' is not supported"),
-        ({"vocab_size": 0}, "vocab_size must be positive, got 0"),
-        ({"num_hidden_layers": 0}, "num_hidden_layers must be positive, got 0"),
-        ({"num_key_value_heads": 3}, r"heads \(4\) must be a multiple .*\(3\)"),
-        ({"num_attention_heads": 6}, r"hidden_size \(32\) must be a multiple"),
-        ({"head_dim": 5}, "head_dim must be even and >= 2, got 5"),
+        ({"vocab_size": 0}, "vocab_size is 0; give at least 1"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers is 0; give at least 1"),
+        ({"num_key_value_heads": 3}, r"heads is 4; give a multiple .* 3"),
+        ({"num_attention_heads": 6}, r"hidden_size is 32; give a multiple"),
+        ({"head_dim": 5}, "head_dim is 5; give an even number"),
     ],
     ids=str,
 )

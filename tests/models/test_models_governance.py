@@ -332,11 +332,11 @@ def test_gguf_is_refused_by_name(tokenizer, tmp_path):
     ("change", "message"),
     [
         ({"memori": "both"}, r"governance.memori is unknown; .* governance.memory\?"),
-        ({"policy_rank": 0}, "governance.policy_rank must be >= 1, got 0"),
+        ({"policy_rank": 0}, "governance.policy_rank is 0; give at least 1"),
         ({"policy_rank": 2.5}, r"governance.policy_rank=2.5 \(expected int\)"),
         ({"policy": 1}, r"governance.policy=1 \(expected bool\)"),
         ({"memory": "long"}, "none, forget, delta, both, got 'long'"),
-        ({"memory_dim": -1}, "governance.memory_dim must be >= 1, got -1"),
+        ({"memory_dim": -1}, "governance.memory_dim is -1; give at least 1"),
         ({"policy": False, "veto_gate": False, "memory": "none"}, "has no head"),
     ],
 )

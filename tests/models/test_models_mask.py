@@ -215,7 +215,9 @@ def test_padding_sends_no_gradient_to_its_tokens():
 
 
 def test_unknown_remat_policy_is_named():
-    with pytest.raises(ValueError, match="none, projections, full, got 'some'"):
+    with pytest.raises(
+        ValueError, match="remat is 'some'; give one of none, projections, full"
+    ):
         models.Decoder(TINY["llama"], remat="some", rngs=nnx.Rngs(0))
 
 

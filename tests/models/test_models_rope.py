@@ -137,8 +137,8 @@ def test_divisors_must_be_half_a_head():
     ("arguments", "message"),
     [
         (("ntk",), "rope_type 'ntk' is not supported; supported: default, linear"),
-        (("linear", 0.5), "factor must be >= 1, got 0.5"),
-        (("linear", float("nan")), "factor must be >= 1, got nan"),
+        (("linear", 0.5), "factor is 0.5; give at least 1"),
+        (("linear", float("nan")), "factor is nan; give at least 1"),
         (("llama3", 8.0), "'llama3' needs original_max_position_embeddings"),
         (("yarn", 8.0), "'yarn' needs original_max_position_embeddings"),
     ],

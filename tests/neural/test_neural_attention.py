@@ -168,8 +168,8 @@ def test_it_maps_over_temperatures_and_takes_them_traced():
         ({"mask": jnp.ones((B, T, S))}, "mask is float32"),
         ({"mask": jnp.ones((B, S, T), bool)}, r"of shape \(2, 7, 5\)"),
         ({"mask": jnp.ones((T,), bool)}, r"give bool, .* of shape \(5, 7\)"),
-        ({"temperature": 0.0}, "temperature has the value 0"),
-        ({"temperature": jnp.array([1.0, 1.0, -2.0, 1.0])}, "the value -2"),
+        ({"temperature": 0.0}, "temperature is 0.0; give"),
+        ({"temperature": jnp.array([1.0, 1.0, -2.0, 1.0])}, r"temperature\[2\] is -2"),
         ({"temperature": jnp.ones(3)}, r"temperature has shape \(3,\)"),
     ],
 )

@@ -247,9 +247,9 @@ def test_bad_input():
         neural.LogicCircuit(2, (2, 1), fan_in=0, rngs=rngs)
     with pytest.raises(ValueError, match="x has 2 inputs a row; the circuit has 3"):
         circuit(jnp.ones((2, 2)))
-    with pytest.raises(ValueError, match=r"value 2.0; give probabilities"):
+    with pytest.raises(ValueError, match=r"x\[0, 0\] is 2.0; give a probability"):
         circuit(2 * x)
-    with pytest.raises(ValueError, match=r"temperature has the value 0.0"):
+    with pytest.raises(ValueError, match="temperature is 0.0; give"):
         circuit(x, temperature=0.0)
     assert jnp.isnan(jax.jit(lambda t: circuit(x, temperature=t))(0.0)).all()
     assert jnp.isnan(jax.jit(circuit)(2 * x)).all()

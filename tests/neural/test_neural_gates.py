@@ -306,7 +306,7 @@ def test_the_controller_descends_reheats_and_freezes():
     ],
 )
 def test_temperatures_that_are_not_positive(run, temperature):
-    with pytest.raises(ValueError, match="temperature has the value"):
+    with pytest.raises(ValueError, match=f"temperature is {temperature}; give"):
         run(temperature)
     assert jnp.isnan(jax.jit(run)(temperature)).all()
 

@@ -122,9 +122,9 @@ def test_weight_decay_shrinks_every_logit_by_its_share():
         ({"steps": 0}, r"temperatures is \[\]; give numbers above 0"),
         ({"batch_size": 5}, "batch_size is 5; give 1 to 4, the rows of x"),
         ({"straight_through_steps": 301}, "straight_through_steps is 301; give 0 to"),
-        ({"weight_decay": -0.1}, "weight_decay is -0.1; give 0 or more"),
+        ({"weight_decay": -0.1}, "weight_decay is -0.1; give at least 0"),
         ({"restarts": -1}, "restarts is -1"),
-        ({"record_every": 0}, "record_every 0"),
+        ({"record_every": 0}, "record_every is 0"),
         ({"layers": ()}, r"layers is \(\)"),
     ],
 )

@@ -279,13 +279,13 @@ def test_a_base_can_be_trained_on_text_with_adapters_or_in_full():
         ({"specialist": "neural_ir"}, "task lm: specialist is 'neural_ir'"),
         ({"base": "smollm2-135m"}, "model.* is for training from scratch"),
         ({"model": {"hiden_size": 3}}, "did you mean model.hidden_size"),
-        ({"model": {"vocab_size": 0}}, "model.vocab_size must be positive"),
-        ({"model": {"num_attention_heads": 3}}, "model.hidden_size (32)"),
+        ({"model": {"vocab_size": 0}}, "model.vocab_size is 0; give at least 1"),
+        ({"model": {"num_attention_heads": 3}}, "model.hidden_size is 32"),
         ({"model": {"rope_scaling": {"factr": 2.0}}}, "model.rope_scaling.factr"),
         ({"model": {"rope_scaling": {}}}, "model.rope_scaling."),
         (
             {"model": {"governance": {"memory": "all"}}},
-            "model.governance.memory must be one of none, forget, delta, both",
+            "model.governance.memory is 'all'; give one of none, forget, delta, both",
         ),
         ({"model": {"governance": {"policies": True}}}, "model.governance.policy"),
         ({"model": {"governance": True}}, "model.governance is True"),
@@ -302,7 +302,7 @@ def test_settings_that_do_not_fit_are_refused_by_name(folder, layer, message):
     ("layer", "message"),
     [
         ({"training": {"max_length": 65}}, "the model's context is 64"),
-        ({"model": {"vocab_size": 200}}, "model.vocab_size=200 is too small"),
+        ({"model": {"vocab_size": 200}}, "model.vocab_size is 200; give at least 258"),
         (
             {"data": {"heldout_fraction": 0.99}},
             "leaves 1 of 12 documents for training and validation",

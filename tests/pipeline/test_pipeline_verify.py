@@ -113,7 +113,7 @@ def test_divergence_is_measured_in_nats():
 
 
 def test_arguments_are_checked(f32_file, tmp_path):
-    with pytest.raises(ValueError, match="greedy_tokens must be >= 1, got 0"):
+    with pytest.raises(ValueError, match="greedy_tokens is 0; give at least 1"):
         pipeline.verify(f32_file, greedy_tokens=0)
     with pytest.raises(ValueError, match="does not load"):
         pipeline.LlamaCpp(tmp_path / "absent.gguf")

@@ -95,8 +95,8 @@ def test_the_end_of_a_text_spelled_out_is_not_the_token():
 @pytest.mark.parametrize(
     ("texts", "vocab_size", "pre", "message"),
     [
-        (TEXTS, 257, "qwen2", "vocab_size=257"),
-        (TEXTS, 300, "qwen9", "pre='qwen9'"),
+        (TEXTS, 257, "qwen2", "vocab_size is 257"),
+        (TEXTS, 300, "qwen9", "pre is 'qwen9'"),
         (["a", " "], 300, "qwen2", "no two bytes"),
         ([], 300, "qwen2", "no two bytes"),
     ],

@@ -176,7 +176,7 @@ def test_bad_batches_are_named():
         train.nll(model, {k: v for k, v in batch.items() if k != "loss_mask"})
     with pytest.raises(ValueError, match="shapes must be equal"):
         train.nll(model, batch | {"targets": batch["targets"][:, :-1]})
-    with pytest.raises(ValueError, match="chunk_tokens must be >= 1, got 0"):
+    with pytest.raises(ValueError, match="chunk_tokens is 0; give at least 1"):
         train.nll(model, batch, chunk_tokens=0)
 
 

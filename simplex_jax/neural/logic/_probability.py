@@ -10,14 +10,14 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from .._checks import probability
+from ..._checks import probability_or_nan
 from ._tnorm import TNorm
 
 
 def _pair(
     a: Float[ArrayLike, "..."], b: Float[ArrayLike, "..."]
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    return probability("a", a), probability("b", b)
+    return probability_or_nan("a", a), probability_or_nan("b", b)
 
 
 def not_(a: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
@@ -34,7 +34,7 @@ def not_(a: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
 
     Differentiable: jvp, vjp and vmap.
     """
-    return 1 - probability("a", a)
+    return 1 - probability_or_nan("a", a)
 
 
 def and_(
@@ -239,7 +239,7 @@ def and_all(
 
     Differentiable: as ``and_``, where p holds zeros too.
     """
-    p = probability("p", p)
+    p = probability_or_nan("p", p)
     if tnorm is TNorm.PRODUCT:
         return jnp.prod(p, axis)
     if tnorm is TNorm.LUKASIEWICZ:
@@ -265,7 +265,7 @@ def or_all(
 
     Differentiable: as ``and_all``.
     """
-    return 1 - and_all(1 - probability("p", p), axis, tnorm)
+    return 1 - and_all(1 - probability_or_nan("p", p), axis, tnorm)
 
 
 def xor_all(
@@ -289,7 +289,7 @@ def xor_all(
 
     Differentiable: as ``xor``.
     """
-    p = jnp.moveaxis(probability("p", p), axis, 0)
+    p = jnp.moveaxis(probability_or_nan("p", p), axis, 0)
     step = partial(xor, tnorm=tnorm)
     odd = jnp.zeros_like(p, shape=p.shape[1:])
     for each in p:

@@ -126,12 +126,6 @@ def smooth_scalar(f: Callable[..., Any]) -> Callable[..., Any]:
     return scalar_valued
 
 
-def positive_order(order: int) -> None:
-    """Refuse orders below 1."""
-    if order < 1:
-        raise ValueError(f"order is {order}; give at least 1")
-
-
 def _shown(x: Any) -> str:
     def of_leaf(leaf: Any) -> Any:
         return jax.typeof(leaf) if hasattr(leaf, "dtype") else leaf
