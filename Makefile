@@ -75,7 +75,7 @@ seconds:
 
 nightly: lint nightly-newest
 	$(PY) $(PYTEST) $(ALL) --durations=15
-	$(TREE) $(PY) $(PYTEST) $(ALL) tests/models tests/lora tests/train tests/neural
+	$(TREE) $(PY) $(PYTEST) $(ALL) tests/models tests/lora tests/train tests/neural tests/circuits tests/governance
 	$(PY) tests/faults/run.py
 
 # Needs less than the tests: no torch, no transformers.

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from . import dual as dual
     from . import evals as evals
     from . import gguf as gguf
+    from . import governance as governance
     from . import lora as lora
     from . import models as models
     from . import neural as neural
@@ -27,6 +28,7 @@ _SUBPACKAGES = (
     "dual",
     "evals",
     "gguf",
+    "governance",
     "lora",
     "models",
     "neural",

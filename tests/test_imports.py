@@ -10,23 +10,20 @@ import pytest
 ROOT = Path(__file__).parent.parent / "simplex_jax"
 EVERYWHERE = {"_typing", "_checks", "_files"}
 ALLOWED = {
-    "dual": set(),
-    "gguf": set(),
+    "anneal": set(),
     "data": set(),
+    "dual": set(),
     "evals": set(),
-    "safety": set(),
-    "text": {"gguf"},
-    "anneal": {"dual"},
-    "neural": {"dual"},
-    "lora": {"gguf"},
-    "continual": {"evals"},
-    "federated": {"evals"},
-    "models": {"neural", "gguf", "text"},
-    "compress": {"lora", "anneal", "gguf"},
-    "train": {"models", "lora", "anneal", "safety", "data", "evals", "text"},
+    "gguf": set(),
+    "governance": set(),
+    "lora": set(),
+    "neural": set(),
+    "text": set(),
+    "models": {"gguf", "governance", "text"},
+    "train": {"anneal", "data", "models", "text"},
+    "pipeline": {"data", "evals", "gguf", "lora", "models", "text", "train"},
     "cli": {"pipeline"},
 }
-ALLOWED["pipeline"] = set(ALLOWED) - {"cli"}
 PACKAGES = sorted(p.name for p in ROOT.iterdir() if (p / "__init__.py").exists())
 
 

@@ -15,9 +15,10 @@ import tiny
 from flax import nnx
 
 import simplex_jax
-from simplex_jax import lora, models, neural
+from simplex_jax import governance, lora, models, neural
+from simplex_jax.governance import _dense
 from simplex_jax.models import _decoder, _governance, _layers, _rope
-from simplex_jax.neural import _circuit, _dense
+from simplex_jax.neural import _circuit
 
 CONFIG = tiny.config(
     "qwen3", num_hidden_layers=1, governance=models.GovernanceConfig(policy_rank=2)
@@ -99,19 +100,19 @@ CASES: dict[str, Case] = {
     "Head": Case(lambda r: _decoder.Head(linear(r)), lambda m, x: m.logits(x)),
     "Governance": Case(lambda r: _governance.Governance(CONFIG, **common(r)), widened),
     "LoRALinear": Case(adapted),
-    "Policy": Case(lambda r: neural.Policy(tiny.WIDTH, 4, 2, 3, rngs=r)),
-    "Veto": Case(lambda r: neural.Veto(tiny.WIDTH, 2, rngs=r)),
+    "Policy": Case(lambda r: governance.Policy(tiny.WIDTH, 4, 2, 3, rngs=r)),
+    "Veto": Case(lambda r: governance.Veto(tiny.WIDTH, 2, rngs=r)),
     "Forget": Case(
-        lambda r: neural.Forget(tiny.WIDTH, 2, rngs=r),
+        lambda r: governance.Forget(tiny.WIDTH, 2, rngs=r),
         lambda m, x: m(x, REAL, FRESH),
     ),
     "DeltaMemory": Case(
-        lambda r: neural.DeltaMemory(tiny.WIDTH, 2, 3, rngs=r),
+        lambda r: governance.DeltaMemory(tiny.WIDTH, 2, 3, rngs=r),
         lambda m, x: m(x, REAL, FRESH),
     ),
     "Dense": Case(lambda r: _dense.Dense(tiny.WIDTH, 3, bias=0.0, **common(r))),
     "Concepts": Case(
-        lambda r: neural.Concepts(features=tiny.WIDTH, count=9, top_k=3, rngs=r)
+        lambda r: governance.Concepts(features=tiny.WIDTH, count=9, top_k=3, rngs=r)
     ),
     "DualGate": Case(lambda r: neural.DualGate(0.3, 0.7)),
     "Router": Case(

@@ -10,19 +10,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._checks import one_of
 from .._typing import Logits, PRNGKey, Tokens
-from ..neural import DeltaState
+from ..governance import DeltaState
 from ._config import DecoderConfig
 from ._governance import Governance, empty_state, marks_of
 from ._governance_config import GovernanceConfig
-from ._layers import (
-    _INIT_STD,
-    KEPT,
-    DecoderLayer,
-    LayerCache,
-    Linear,
-    RMSNorm,
-    wide,
-)
+from ._layers import _INIT_STD, KEPT, DecoderLayer, LayerCache, Linear, RMSNorm, wide
 from ._rope import rope_tables
 
 REMAT_POLICIES = {

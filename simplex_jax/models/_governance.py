@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from .. import neural
+from .. import governance
 from ._config import DecoderConfig
 
 _HF_NAME = "model.layers.{i}.self_attn.governance"
@@ -39,7 +39,7 @@ def marks_of(
         The marks, and the id of each row's last token that is not padding.
     """
     real = segment_ids != 0
-    last = neural.last_real(segment_ids, real, before)
+    last = governance.last_real(segment_ids, real, before)
     return Marks(real, real & (segment_ids != last[:, :-1])), last[:, -1]
 
 
@@ -64,7 +64,7 @@ def key_width(config: DecoderConfig, dtype) -> int:
 
 def empty_state(
     config: DecoderConfig, leading: tuple[int, ...], dtype
-) -> neural.DeltaState:
+) -> governance.DeltaState:
     """Return the state of a delta memory before any token.
 
     Args:
@@ -78,7 +78,7 @@ def empty_state(
     heads = config.governance
     assert heads is not None
     dtype = jnp.promote_types(dtype, jnp.float32)
-    return neural.DeltaState.zeros(
+    return governance.DeltaState.zeros(
         leading, config.num_key_value_heads, heads.memory_dim, dtype
     )
 
@@ -113,15 +113,15 @@ class Governance(nnx.Module):
         self.policy = self.veto = self.forget = self.memory = nnx.data(None)
         if heads.policy:
             query_heads = config.num_attention_heads
-            self.policy = neural.Policy(
+            self.policy = governance.Policy(
                 hidden, query_heads, kv_heads, heads.policy_rank, **common
             )
         if heads.veto_gate:
-            self.veto = neural.Veto(hidden, kv_heads, **common)
+            self.veto = governance.Veto(hidden, kv_heads, **common)
         if heads.forgets:
-            self.forget = neural.Forget(hidden, kv_heads, **common)
+            self.forget = governance.Forget(hidden, kv_heads, **common)
         if heads.associates:
-            self.memory = neural.DeltaMemory(
+            self.memory = governance.DeltaMemory(
                 hidden, kv_heads, heads.memory_dim, **common
             )
         for path, variable in nnx.to_flat_state(nnx.state(self)):
@@ -149,7 +149,7 @@ class Governance(nnx.Module):
             q: queries.
             k: keys.
             marks: padding and beginnings.
-            past: what ``neural.Forget`` returned for the tokens before; None: 0.
+            past: what ``governance.Forget`` returned for the tokens before; None: 0.
 
         Returns:
             q and k in their dtypes, and what to give as ``past`` for the tokens after,

@@ -15,7 +15,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
 from .._typing import PRNGKey
-from ..neural import DeltaState
+from ..governance import DeltaState
 from ._config import DecoderConfig
 from ._governance import Governance, Marks
 from ._rope import apply_rope
@@ -111,8 +111,8 @@ class LayerCache(NamedTuple):
         keys: with the channels C of the governance heads.
         values: they and the keys lie as attention's two products read them: decoding
             transposes neither.
-        forgotten: ``neural.Forget``'s sum so far.
-        memory: state of ``neural.DeltaMemory``.
+        forgotten: ``governance.Forget``'s sum so far.
+        memory: state of ``governance.DeltaMemory``.
     """
 
     keys: Float[Array, "B K C S"] | None = None

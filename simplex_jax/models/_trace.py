@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from .. import neural
+from .. import governance
 from .._typing import Tokens
 from ._decoder import Decoder, segment_mask, segment_positions
 from ._governance import marks_of
@@ -78,15 +78,15 @@ def trace(
         if attention.governance is not None:
             found = attention.governance.gates(normed).items()
             gates = {n: jnp.where(marks.real[..., None], g, 0) for n, g in found}
-        entropy = neural.normalised_entropy(weights, mask)
-        received = neural.received_attention(weights, mask)
+        entropy = governance.normalised_entropy(weights, mask)
+        received = governance.received_attention(weights, mask)
         x, _ = layer(x, rope, mask, marks=marks)
-        return (x, neural.roll_out(weights, flow)), (entropy, received, gates)
+        return (x, governance.roll_out(weights, flow)), (entropy, received, gates)
 
     eye = jnp.broadcast_to(jnp.eye(tokens.shape[1], dtype=dtype), mask.shape)
     (_, flow), found = jax.lax.scan(block, (x, eye), stacked)
     entropy, received, gates = found
-    return Trace(entropy, received, neural.importance(flow, mask), gates)
+    return Trace(entropy, received, governance.importance(flow, mask), gates)
 
 
 def attribution(

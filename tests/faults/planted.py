@@ -312,12 +312,12 @@ FAULTS = (
         "neural/test_neural_attention",
     ),
     _fault(
-        "neural",
+        "governance",
         "a document reads the memory of the one before",
         "_delta",
         "jnp.where(document[:, None] == 0, jnp.exp(total), 0)[..., None]",
         "jnp.exp(total)[..., None]",
-        "neural/test_neural_governance",
+        "governance/test_governance_heads",
     ),
     _fault(
         "neural",
@@ -336,7 +336,7 @@ FAULTS = (
         "neural/test_neural_committee",
     ),
     _fault(
-        "neural",
+        "governance",
         "the concept loss counts padding",
         "_concepts",
         "missed = jnp.sum(weight * jnp.square(",

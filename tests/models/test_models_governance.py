@@ -13,7 +13,7 @@ from flax import nnx
 from models_governed import FLAGS, governed, shaken
 from models_helpers import TINY, assert_same_parameters, gap, logits, prompts
 
-from simplex_jax import lora, models, neural
+from simplex_jax import governance, lora, models
 from simplex_jax.models import GovernanceConfig
 from simplex_jax.models._governance import key_width, marks_of, split
 
@@ -218,7 +218,7 @@ def test_only_the_first_layers_state_is_that_of_the_whole_row():
         config = dataclasses.replace(governed(), num_hidden_layers=1)
         model = shaken(config, param_dtype=jnp.float64)
         x = jax.random.normal(jax.random.key(0), (2, 8, tiny.WIDTH), jnp.float64)
-        states: list[neural.DeltaState] = []
+        states: list[governance.DeltaState] = []
         for cuts in ([0, 8], [0, 3, 8]):
             memory = models.empty_memory(model, 2)
             for start, end in zip(cuts[:-1], cuts[1:], strict=True):

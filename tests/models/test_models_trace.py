@@ -10,7 +10,7 @@ from flax import nnx
 from models_governed import FLAGS, governed, shaken
 from models_helpers import TINY, gap, make, prompts
 
-from simplex_jax import models, neural
+from simplex_jax import governance, models
 
 IDS = jnp.asarray([[0, 2, 2, 2, 7, 7, 7, 7, 0], [1, 1, 1, 1, 1, 1, 1, 1, 1]])
 
@@ -20,14 +20,14 @@ def test_entropy_received_and_importance_of_known_weights():
     even = jnp.where(mask, 1 / jnp.arange(1.0, 5)[None, :, None], 0)
     sharp = jnp.zeros((1, 4, 4)).at[0, :3, 0].set(1.0)
     weights = jnp.stack([even, sharp], axis=1)
-    entropy = neural.normalised_entropy(weights, mask)
+    entropy = governance.normalised_entropy(weights, mask)
     np.testing.assert_allclose(entropy[0], [[0, 1, 1, 0], [0, 0, 0, 0]], atol=1e-6)
-    received = neural.received_attention(weights, mask)
+    received = governance.received_attention(weights, mask)
     thirds = [(1 + 1 / 2 + 1 / 3) / 3, (1 / 2 + 1 / 3) / 2, 1 / 3, 0]
     np.testing.assert_allclose(received[0], [thirds, [1, 0, 0, 0]], rtol=1e-6)
-    flow = neural.roll_out(weights[:, 1:], jnp.eye(4)[None])
+    flow = governance.roll_out(weights[:, 1:], jnp.eye(4)[None])
     np.testing.assert_allclose(flow[0, :, 0], [1, 0.5, 0.5, 0])
-    found = neural.importance(flow, mask)
+    found = governance.importance(flow, mask)
     np.testing.assert_allclose(found[0], [2 / 3, 0.25, 0.5, 0], rtol=1e-6)
 
 
@@ -146,12 +146,12 @@ def test_concepts_learn_to_give_states_back():
     which = rng.integers(0, 8, (4, 100))
     x = jnp.asarray(directions[which] * rng.uniform(1, 3, (4, 100, 1)), jnp.float32)
     real = jnp.ones((4, 100), bool).at[:, 90:].set(False)
-    concepts = neural.Concepts(features=12, count=32, top_k=2, rngs=nnx.Rngs(0))
+    concepts = governance.Concepts(features=12, count=32, top_k=2, rngs=nnx.Rngs(0))
     graphdef, state = nnx.split(concepts)
 
     @jax.jit
     def loss(state):
-        return neural.concept_loss(nnx.merge(graphdef, state), x, real)
+        return governance.concept_loss(nnx.merge(graphdef, state), x, real)
 
     start = loss(state)
     gradient = jax.jit(jax.grad(loss))
@@ -166,13 +166,13 @@ def test_concepts_learn_to_give_states_back():
 
 def test_concept_loss_ignores_padding_and_agrees_with_finite_differences():
     with jax.enable_x64(True):
-        concepts = neural.Concepts(features=5, count=7, top_k=3, rngs=nnx.Rngs(1))
+        concepts = governance.Concepts(features=5, count=7, top_k=3, rngs=nnx.Rngs(1))
         x = jax.random.normal(jax.random.key(0), (2, 6, 5), jnp.float64)
         real = jnp.ones((2, 6), bool).at[:, 4:].set(False)
 
         @jax.jit
         def loss(x):
-            return neural.concept_loss(concepts, x, real)
+            return governance.concept_loss(concepts, x, real)
 
         other = x.at[:, 4:].set(9.0)
         assert gap(loss(x), loss(other)) <= 1e-12
@@ -188,4 +188,4 @@ def test_concept_loss_ignores_padding_and_agrees_with_finite_differences():
 @pytest.mark.parametrize("top_k", [0, 8])
 def test_concepts_that_cannot_be_chosen_are_named(top_k):
     with pytest.raises(ValueError, match=f"top_k is {top_k}; .* concepts, 7"):
-        neural.Concepts(features=5, count=7, top_k=top_k, rngs=nnx.Rngs(0))
+        governance.Concepts(features=5, count=7, top_k=top_k, rngs=nnx.Rngs(0))

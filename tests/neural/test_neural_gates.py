@@ -93,21 +93,7 @@ NOT_GATES = {
     "circuit_accuracy",
     "learn_circuit",
     "prune",
-    # In test_neural_governance.py and test_models_trace.py.
-    "Concepts",
-    "DeltaMemory",
-    "DeltaState",
-    "Forget",
-    "Policy",
     "Record",
-    "Veto",
-    "concept_loss",
-    "delta_rule",
-    "importance",
-    "last_real",
-    "normalised_entropy",
-    "received_attention",
-    "roll_out",
 }
 gates = pytest.mark.parametrize("name", GATES)
 

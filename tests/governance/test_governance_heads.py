@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from simplex_jax import neural
-from simplex_jax.neural import _delta
+from simplex_jax import governance
+from simplex_jax.governance import _delta
 
 HEADS = {
-    "policy": lambda **options: neural.Policy(6, 4, 2, 3, **options),
-    "veto": lambda **options: neural.Veto(6, 2, **options),
-    "forget": lambda **options: neural.Forget(6, 2, **options),
-    "memory": lambda **options: neural.DeltaMemory(6, 2, 3, **options),
+    "policy": lambda **options: governance.Policy(6, 4, 2, 3, **options),
+    "veto": lambda **options: governance.Veto(6, 2, **options),
+    "forget": lambda **options: governance.Forget(6, 2, **options),
+    "memory": lambda **options: governance.DeltaMemory(6, 2, 3, **options),
 }
 _SLOW = pytest.mark.slow
 REAL = jnp.asarray([[True] * 7, [True] * 5 + [False] * 2])
@@ -33,9 +33,9 @@ def shaken(module, seed: int = 0):
 def outputs(head, x):
     """Return all that a head gives for the stream x."""
     match head:
-        case neural.Forget():
+        case governance.Forget():
             return head(x, REAL, FRESH, jnp.full((2, 2), -1.5, x.dtype))
-        case neural.DeltaMemory():
+        case governance.DeltaMemory():
             return head(x, REAL, FRESH)
         case _:
             return head(x)
@@ -171,7 +171,7 @@ def test_delta_rule_in_chunks_equals_token_by_token(length):
         log_decay = -rng.exponential(0.3, shape)
         write, fresh = rng.random(shape), rng.random((2, length)) < 0.05
         given = (q, k, v, log_decay, write, fresh, state)
-        found = jax.jit(neural.delta_rule)(*map(jnp.asarray, given))
+        found = jax.jit(governance.delta_rule)(*map(jnp.asarray, given))
         for ours, plain in zip(found, token_by_token(*given), strict=True):
             np.testing.assert_allclose(ours, plain, rtol=0, atol=1e-11)
 
@@ -183,7 +183,7 @@ def test_delta_rule_survives_equal_keys_and_hard_gates():
     v = jax.random.normal(jax.random.key(0), (1, length, 1, 4))
     zeros, ones = jnp.zeros((1, length, 1)), jnp.ones((1, length, 1))
     fresh, state = jnp.zeros((1, length), bool), jnp.zeros((1, 1, 4, 4))
-    rule = jax.jit(neural.delta_rule)
+    rule = jax.jit(governance.delta_rule)
     out, _ = rule(k, k, v, zeros, ones, fresh, state)
     np.testing.assert_allclose(out, v, atol=1e-5)
     out, state = rule(k, k, v, zeros - 200, ones, fresh, state)
@@ -200,7 +200,7 @@ def test_a_memory_is_read_where_it_was_written_and_only_in_its_document():
     write = jnp.asarray([1.0] * 8 + [0.0] * 8)[None, :, None]
     fresh = jnp.zeros((1, 16), bool)
     state = jnp.zeros((1, 1, 8, 3))
-    rule = jax.jit(neural.delta_rule)
+    rule = jax.jit(governance.delta_rule)
     read, _ = rule(k, k, v, 0 * write, write, fresh, state)
     np.testing.assert_allclose(read[0, 8:, 0], values, atol=1e-5)
     begins = fresh.at[0, 12].set(True)
@@ -232,7 +232,7 @@ def test_a_value_is_written_under_a_mix_of_its_token_and_the_one_before():
     x = jax.random.normal(jax.random.key(0), (1, 6, 6))
     real = jnp.asarray([[True, False, True, True, True, True]])
     fresh = jnp.zeros((1, 6), bool).at[0, 4].set(True)
-    carried = neural.DeltaState(jnp.zeros((1, 2, 3, 3)), jnp.full((1, 2, 3), 0.7))
+    carried = governance.DeltaState(jnp.zeros((1, 2, 3, 3)), jnp.full((1, 2, 3), 0.7))
     maps = np.asarray(memory.key(x))[0].reshape(6, 2, 3)
     zero = np.zeros((2, 3))
     ahead = np.stack([np.full((2, 3), 0.7), zero, maps[0], maps[2], zero, maps[4]])
@@ -257,7 +257,7 @@ def test_a_value_is_written_under_a_mix_of_its_token_and_the_one_before():
 
 
 def test_an_untrained_memory_reads_what_followed_a_token():
-    memory = neural.DeltaMemory(32, 1, 32, rngs=nnx.Rngs(0))
+    memory = governance.DeltaMemory(32, 1, 32, rngs=nnx.Rngs(0))
     memory.gate[...] = jnp.ones_like(memory.gate[...])
     tokens = jax.random.normal(jax.random.key(0), (8, 32))
     order = jnp.asarray([0, 1, 2, 3, 4, 5, 6, 7, 2])
@@ -274,7 +274,7 @@ def test_an_untrained_memory_reads_what_followed_a_token():
 def test_the_last_entry_before_a_token_is_found_behind_padding():
     x = jnp.asarray([[1, 2, 3, 4], [5, 6, 7, 8]])
     real = jnp.asarray([[False, True, False, True], [True, False, False, False]])
-    found = neural.last_real(x, real, jnp.asarray([9, 0]))
+    found = governance.last_real(x, real, jnp.asarray([9, 0]))
     assert found.tolist() == [[9, 9, 2, 2, 4], [0, 5, 5, 5, 5]]
 
 
@@ -285,3 +285,25 @@ def test_the_inverse_of_a_unit_triangle_is_that(size):
         found = _delta.unit_lower_inverse(x)
         one = jnp.broadcast_to(jnp.eye(size), x.shape)
         np.testing.assert_allclose((jnp.tril(x, -1) + one) @ found, one, atol=1e-10)
+
+
+PUBLIC = {
+    "Concepts",
+    "DeltaMemory",
+    "DeltaState",
+    "Forget",
+    "Policy",
+    "Veto",
+    "concept_loss",
+    "delta_rule",
+    "importance",
+    "last_real",
+    "normalised_entropy",
+    "received_attention",
+    "roll_out",
+}
+
+
+def test_every_public_name_is_in_the_list():
+    public = {n for n in vars(governance) if not n.startswith("_")} - {"jaxtyping"}
+    assert public == PUBLIC
