@@ -30,7 +30,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from simplex_jax import anneal, neural
+from simplex_jax import anneal, circuits, neural
 
 TABLES = {
     "adder": (
@@ -69,7 +69,7 @@ def tables(seeds):
         for seed in range(seeds):
             key = jax.random.key(seed)
             found.append(
-                neural.learn_circuit(
+                circuits.learn_circuit(
                     x,
                     y,
                     layers,
@@ -80,12 +80,12 @@ def tables(seeds):
                     record_every=700,
                 )
             )
-            pruned.append(neural.prune(found[-1].circuit.extract(), rows > 0))
+            pruned.append(circuits.prune(found[-1].circuit.extract(), rows > 0))
         seconds = spent(start) / seeds
         # A rate of 0 leaves the same starts as they are.
         for seed, one in enumerate(found):
             untrained.append(
-                neural.learn_circuit(
+                circuits.learn_circuit(
                     x,
                     y,
                     layers,
@@ -134,13 +134,13 @@ def monk_learn(rows, labels, setting, seed, starts):
     """Return what is learned from each start."""
     tau, weight_decay = setting
     return [
-        neural.learn_circuit(
+        circuits.learn_circuit(
             MONK_BITS[rows],
             jnp.asarray(labels, jnp.int32),
             MONK_LAYERS,
             key=jax.random.fold_in(jax.random.key(seed), start),
             temperatures=cooling(MONK_STEPS, MONK_LAST),
-            readout=neural.GroupSum(2, tau),
+            readout=circuits.GroupSum(2, tau),
             learning_rate=0.1,
             weight_decay=weight_decay,
             record_every=MONK_STEPS,
@@ -150,7 +150,7 @@ def monk_learn(rows, labels, setting, seed, starts):
 
 
 def committee(found):
-    return neural.committee([one.circuit.extract() for one in found], classes=2)
+    return circuits.committee([one.circuit.extract() for one in found], classes=2)
 
 
 def monk_accuracy(program, rows, labels):
@@ -183,7 +183,7 @@ def monk_setting(rows, labels):
 
 
 def monk(seeds):
-    everything, readout = np.arange(len(ROBOTS)), neural.GroupSum(2, 1.0)
+    everything, readout = np.arange(len(ROBOTS)), circuits.GroupSum(2, 1.0)
     for i, (name, (count, truth)) in enumerate(MONK.items()):
         runs, start = [], time.process_time()
         for seed in range(seeds):
@@ -252,13 +252,13 @@ def shifted(x):
 
 
 def digits_learn(x, y, seed):
-    return neural.learn_circuit(
+    return circuits.learn_circuit(
         thermometer(shifted(x)),
         jnp.asarray(np.tile(y, 5), jnp.int32),
         DIGITS_LAYERS,
         key=jax.random.key(seed),
         temperatures=cooling(DIGITS_STEPS, DIGITS_LAST),
-        readout=neural.GroupSum(10, 10.0),
+        readout=circuits.GroupSum(10, 10.0),
         fan_in=4,
         learning_rate=0.1,
         batch_size=128,
@@ -276,14 +276,14 @@ def digits(seeds):
         wall, start = time.perf_counter(), time.process_time()
         found = digits_learn(x, y, seed)
         seconds, wall = spent(start), time.perf_counter() - wall
-        soft, hard = neural.circuit_accuracy(
+        soft, hard = circuits.circuit_accuracy(
             found.circuit,
             thermometer(held_x),
             jnp.asarray(held_y, jnp.int32),
             temperature=DIGITS_LAST,
-            readout=neural.GroupSum(10, 10.0),
+            readout=circuits.GroupSum(10, 10.0),
         )
-        classifier = neural.Classifier(found.circuit.extract(), THRESHOLDS, 10)
+        classifier = circuits.Classifier(found.circuit.extract(), THRESHOLDS, 10)
         runs.append((hard, soft, found.accuracy.hard, seconds, wall))
         print("digits", seed, runs[-1], len(classifier.program.gates), flush=True)
         if seed == 0:
@@ -306,7 +306,7 @@ def digits(seeds):
 def exported(circuit, classifier, x):
     """Return the speed of a program from bytes to classes, and whether it is equal."""
     bits = jnp.asarray(classifier.thermometer(x), jnp.float32)
-    votes = neural.GroupSum(10, 1.0).votes(circuit(bits, mode=neural.Mode.HARD))
+    votes = circuits.GroupSum(10, 1.0).votes(circuit(bits, mode=neural.Mode.HARD))
     wanted = np.asarray(votes.argmax(-1))
     many = np.ascontiguousarray(np.resize(x, (256 * 1024, 64)))
     start = time.process_time()

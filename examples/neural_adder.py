@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simplex_jax import anneal, neural
+from simplex_jax import anneal, circuits
 
 STEPS = 1000
 
@@ -18,7 +18,7 @@ def learn(name, inputs, answer):
     rows = np.array(list(itertools.product([0, 1], repeat=inputs)))
     y = jnp.asarray([answer(row) for row in rows], jnp.float32)
     cooling = anneal.exponential(1.0, 3 / STEPS)
-    found = neural.learn_circuit(
+    found = circuits.learn_circuit(
         jnp.asarray(rows, jnp.float32),
         y,
         (*[64] * 7, y.shape[1]),
@@ -28,7 +28,7 @@ def learn(name, inputs, answer):
         restarts=10,
     )
     program = found.circuit.extract()
-    small = neural.prune(program, rows > 0)
+    small = circuits.prune(program, rows > 0)
     print(
         f"{name}: soft {found.accuracy.soft:.0%}, hard {found.accuracy.hard:.0%}, "
         f"{found.restarts} restarts, {len(program.gates)} gates, "

@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from simplex_jax import anneal, neural
+from simplex_jax import anneal, circuits
 
 STEPS, LAST, THRESHOLDS = 400, 0.3, np.array([2, 6, 11])
 
@@ -24,8 +24,8 @@ def thermometer(x):
 
 x, y = load_digits(return_X_y=True)
 x, test_x, y, test_y = train_test_split(x, y, test_size=360, random_state=0, stratify=y)
-readout = neural.GroupSum(classes=10, tau=10.0)
-found = neural.learn_circuit(
+readout = circuits.GroupSum(classes=10, tau=10.0)
+found = circuits.learn_circuit(
     thermometer(x),
     jnp.asarray(y, jnp.int32),
     (2000, 2000, 2000),
@@ -39,14 +39,16 @@ found = neural.learn_circuit(
         f"step {r.step}: loss {r.loss:.3f}, hard {r.accuracy.hard}"
     ),
 )
-soft, hard = neural.circuit_accuracy(
+soft, hard = circuits.circuit_accuracy(
     found.circuit,
     thermometer(test_x),
     jnp.asarray(test_y, jnp.int32),
     temperature=LAST,
     readout=readout,
 )
-classifier = neural.Classifier(found.circuit.extract(), tuple(THRESHOLDS.tolist()), 10)
+classifier = circuits.Classifier(
+    found.circuit.extract(), tuple(THRESHOLDS.tolist()), 10
+)
 same = (classifier(test_x.astype(np.uint8)) == test_y).mean()
 print(f"360 new digits: soft {soft:.1%}, hard {hard:.1%}, exported {same:.1%}")
 picture = Path(sys.argv[1] if len(sys.argv) > 1 else "neural_digits.png")

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simplex_jax import anneal, neural
+from simplex_jax import anneal, circuits
 
 VALUES, STEPS, LAST = (3, 3, 2, 3, 4, 2), 400, 0.3
 a = np.array(list(itertools.product(*[range(1, v + 1) for v in VALUES])))
@@ -32,20 +32,20 @@ def learn(seen, labels, setting, starts):
     """Return one program with the votes of the circuits of several starts."""
     tau, weight_decay = setting
     found = [
-        neural.learn_circuit(
+        circuits.learn_circuit(
             x[seen],
             jnp.asarray(labels, jnp.int32),
             (64,) * 8,
             key=jax.random.key(start),
             temperatures=cooling.temperature(jnp.arange(STEPS)),
-            readout=neural.GroupSum(classes=2, tau=tau),
+            readout=circuits.GroupSum(classes=2, tau=tau),
             learning_rate=0.1,
             weight_decay=weight_decay,
             record_every=STEPS,
         )
         for start in range(starts)
     ]
-    return neural.committee([one.circuit.extract() for one in found], classes=2)
+    return circuits.committee([one.circuit.extract() for one in found], classes=2)
 
 
 def accuracy(program, rows, labels):

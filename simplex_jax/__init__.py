@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import anneal as anneal
+    from . import circuits as circuits
     from . import data as data
     from . import dual as dual
     from . import evals as evals
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 
 _SUBPACKAGES = (
     "anneal",
+    "circuits",
     "data",
     "dual",
     "evals",

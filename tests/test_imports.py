@@ -19,6 +19,7 @@ ALLOWED = {
     "lora": set(),
     "neural": set(),
     "text": set(),
+    "circuits": {"neural"},
     "models": {"gguf", "governance", "text"},
     "train": {"anneal", "data", "models", "text"},
     "pipeline": {"data", "evals", "gguf", "lora", "models", "text", "train"},

@@ -15,10 +15,10 @@ import tiny
 from flax import nnx
 
 import simplex_jax
-from simplex_jax import governance, lora, models, neural
+from simplex_jax import circuits, governance, lora, models, neural
+from simplex_jax.circuits import _circuit
 from simplex_jax.governance import _dense
 from simplex_jax.models import _decoder, _governance, _layers, _rope
-from simplex_jax.neural import _circuit
 
 CONFIG = tiny.config(
     "qwen3", num_hidden_layers=1, governance=models.GovernanceConfig(policy_rank=2)
@@ -131,7 +131,7 @@ CASES: dict[str, Case] = {
         lambda m, x: m(jax.nn.sigmoid(stream(x, 6)[0].T), neural.Mode.SOFT, 1.0),
     ),
     "LogicCircuit": Case(
-        lambda r: neural.LogicCircuit(6, (5, 2), fan_in=3, rngs=r),
+        lambda r: circuits.LogicCircuit(6, (5, 2), fan_in=3, rngs=r),
         lambda m, x: m(jax.nn.sigmoid(stream(x, 6)[0])),
     ),
 }

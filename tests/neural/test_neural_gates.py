@@ -79,21 +79,7 @@ NOT_GATES = {
     "Routing",
     "ControllerState",
     "TemperatureController",
-    "committee",
     "logic",
-    # In test_neural_circuits.py and test_neural_learn.py.
-    "LogicCircuit",
-    "Program",
-    "Accuracy",
-    "Bits",
-    "Classifier",
-    "GroupSum",
-    "Learned",
-    "Readout",
-    "circuit_accuracy",
-    "learn_circuit",
-    "prune",
-    "Record",
 }
 gates = pytest.mark.parametrize("name", GATES)
 

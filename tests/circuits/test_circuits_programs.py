@@ -14,9 +14,9 @@ from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simplex_jax import dual, neural
+from simplex_jax import circuits, dual
+from simplex_jax.circuits._program import program
 from simplex_jax.neural import Mode
-from simplex_jax.neural._program import program
 
 
 def table(inputs, f):
@@ -29,7 +29,7 @@ def table(inputs, f):
 def random_circuit(seed=0, inputs=5, layers=(12, 8, 3), fan_in=8):
     """Return a circuit with all sixteen gates in it."""
     rngs = nnx.Rngs(seed)
-    circuit = neural.LogicCircuit(inputs, layers, fan_in=fan_in, rngs=rngs)
+    circuit = circuits.LogicCircuit(inputs, layers, fan_in=fan_in, rngs=rngs)
     for i, layer in enumerate(circuit.layers):
         key = jax.random.key(100 * seed + i)
         shape = layer.truth_logit[...].shape
@@ -87,7 +87,7 @@ def test_straight_through_is_the_surrogate_of_hard_inputs():
 
 
 def test_fresh_gates_lean_to_passing_the_layer_before_on():
-    circuit = neural.LogicCircuit(6, (400, 300), fan_in=4, rngs=nnx.Rngs(3))
+    circuit = circuits.LogicCircuit(6, (400, 300), fan_in=4, rngs=nnx.Rngs(3))
     for layer, first in zip(circuit.layers, (0, 6), strict=True):
         tables, a, _ = layer.gates().T
         near = first + np.arange(len(a)) % (6, 400)[first > 0]
@@ -97,7 +97,7 @@ def test_fresh_gates_lean_to_passing_the_layer_before_on():
 
 
 def test_candidates_are_before_their_gate_and_spread_evenly():
-    circuit = neural.LogicCircuit(20, (40, 64), fan_in=8, rngs=nnx.Rngs(0))
+    circuit = circuits.LogicCircuit(20, (40, 64), fan_in=8, rngs=nnx.Rngs(0))
     for layer, signals, near in zip(circuit.layers, (20, 60), (20, 40), strict=True):
         pins = np.asarray(layer.candidates[...])
         assert pins.shape == (layer.truth_logit.shape[0], 2, 8)
@@ -105,7 +105,7 @@ def test_candidates_are_before_their_gate_and_spread_evenly():
         assert pins.max() < signals
         uses = np.bincount(pins.ravel(), minlength=signals)[signals - near :]
         assert uses.max() <= 2 * uses.min()
-    few = neural.LogicCircuit(3, (2,), rngs=nnx.Rngs(0)).layers[0]
+    few = circuits.LogicCircuit(3, (2,), rngs=nnx.Rngs(0)).layers[0]
     np.testing.assert_array_equal(np.sort(few.candidates[...]), [[[0, 1, 2]] * 2] * 2)
 
 
@@ -211,7 +211,7 @@ def test_pruning_changes_no_output_on_its_rows(data):
     found = program(inputs, gates, data.draw(st.integers(1, min(3, len(gates)))))
     x = np.array(list(itertools.product([False, True], repeat=inputs)))
     rows = x[data.draw(st.lists(st.booleans(), min_size=len(x), max_size=len(x)))]
-    small = neural.prune(found, rows)
+    small = circuits.prune(found, rows)
     np.testing.assert_array_equal(small(rows.T), found(rows.T))
     assert len(small.gates) <= len(found.gates)
 
@@ -220,10 +220,10 @@ def test_pruning_finds_what_simplifying_cannot():
     # (x0 or x1) and not (x0 and x1) is x0 xor x1; on three rows it is less.
     found = program(2, [(14, 0, 1), (8, 0, 1), (4, 2, 3), (6, 4, 0), (6, 5, 0)], 1)
     rows = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], bool)
-    assert neural.prune(found, rows[1:]).gates == ((8, 0, 1),)
-    assert neural.prune(found, rows[:1]).formula() == "y0 = false"
+    assert circuits.prune(found, rows[1:]).gates == ((8, 0, 1),)
+    assert circuits.prune(found, rows[:1]).formula() == "y0 = false"
     with pytest.raises(ValueError, match=r"x has shape \(4, 3\); give \(rows, 2\)"):
-        neural.prune(found, np.ones((4, 3), bool))
+        circuits.prune(found, np.ones((4, 3), bool))
 
 
 def test_a_formula_to_read():
@@ -237,14 +237,14 @@ def test_a_formula_to_read():
 
 def test_bad_input():
     rngs, x = nnx.Rngs(0), jnp.ones((2, 3))
-    circuit = neural.LogicCircuit(3, (2, 1), rngs=rngs)
+    circuit = circuits.LogicCircuit(3, (2, 1), rngs=rngs)
     with pytest.raises(ValueError, match="inputs is 0"):
-        neural.LogicCircuit(0, (1,), rngs=rngs)
+        circuits.LogicCircuit(0, (1,), rngs=rngs)
     for layers in ((), (2, 0)):
         with pytest.raises(ValueError, match="layers is"):
-            neural.LogicCircuit(2, layers, rngs=rngs)
+            circuits.LogicCircuit(2, layers, rngs=rngs)
     with pytest.raises(ValueError, match="fan_in is 0; give at least 1"):
-        neural.LogicCircuit(2, (2, 1), fan_in=0, rngs=rngs)
+        circuits.LogicCircuit(2, (2, 1), fan_in=0, rngs=rngs)
     with pytest.raises(ValueError, match="x has 2 inputs a row; the circuit has 3"):
         circuit(jnp.ones((2, 2)))
     with pytest.raises(ValueError, match=r"x\[0, 0\] is 2.0; give a probability"):
@@ -261,20 +261,20 @@ def test_bad_input():
     with pytest.raises(ValueError, match="name is 'a b'; give a C identifier"):
         found.to_c("a b")
     with pytest.raises(ValueError, match=r"gates has \(8, 0, 2\) as signal 2"):
-        neural.Program(2, ((8, 0, 2),), ((2, False),))
+        circuits.Program(2, ((8, 0, 2),), ((2, False),))
     with pytest.raises(ValueError, match="gates has the table 9"):
-        neural.Program(2, ((9, 0, 1),), ((2, False),))
+        circuits.Program(2, ((9, 0, 1),), ((2, False),))
     with pytest.raises(ValueError, match="outputs has the signal 3; give one below 3"):
-        neural.Program(2, ((8, 0, 1),), ((3, False),))
+        circuits.Program(2, ((8, 0, 1),), ((3, False),))
 
 
 def voters():
     """Return a circuit with three groups of five outputs, and all its four bytes."""
     circuit = random_circuit(2, inputs=8, layers=(24, 15))
-    found = neural.Classifier(circuit.extract(), (3, 9), 3)
+    found = circuits.Classifier(circuit.extract(), (3, 9), 3)
     x = np.random.default_rng(0).integers(0, 13, (150, 4), np.uint8)
     bits = jnp.asarray(found.thermometer(x), jnp.float32)
-    votes = neural.GroupSum(3, 1.0).votes(circuit(bits, mode=Mode.HARD))
+    votes = circuits.GroupSum(3, 1.0).votes(circuit(bits, mode=Mode.HARD))
     return found, x, np.asarray(votes.argmax(-1))
 
 
@@ -307,10 +307,32 @@ def test_bad_classifiers():
     found, x, _ = voters()
     for thresholds in ((), (256,), (1, 2, 3)):
         with pytest.raises(ValueError, match="thresholds is"):
-            neural.Classifier(found.program, thresholds, 3)
+            circuits.Classifier(found.program, thresholds, 3)
     with pytest.raises(ValueError, match="classes is 4; give a divisor of the"):
-        neural.Classifier(found.program, (3, 9), 4)
+        circuits.Classifier(found.program, (3, 9), 4)
     with pytest.raises(ValueError, match=r"x has dtype int64 and shape"):
         found(x.astype(np.int64))
     with pytest.raises(ValueError, match="name is 'a b'; give a C identifier"):
         found.to_c("a b")
+
+
+PUBLIC = {
+    "Accuracy",
+    "Bits",
+    "Classifier",
+    "GroupSum",
+    "Learned",
+    "LogicCircuit",
+    "Program",
+    "Readout",
+    "Record",
+    "circuit_accuracy",
+    "committee",
+    "learn_circuit",
+    "prune",
+}
+
+
+def test_every_public_name_is_in_the_list():
+    public = {n for n in vars(circuits) if not n.startswith("_")} - {"jaxtyping"}
+    assert public == PUBLIC

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from simplex_jax import dual, neural
+from simplex_jax import circuits, dual
 from simplex_jax.neural import Mode
 
 X = np.array(list(itertools.product([0.0, 1.0], repeat=2)), np.float32)
@@ -18,7 +18,7 @@ XOR = jnp.asarray([[0.0], [1], [1], [0]])
 def learn(x=X, y=XOR, layers=(16, 1), seed=0, steps=300, **options):
     cooling = 0.05 ** jnp.linspace(0, 1, steps)
     key = jax.random.key(seed)
-    return neural.learn_circuit(
+    return circuits.learn_circuit(
         jnp.asarray(x), y, layers, key=key, temperatures=cooling, **options
     )
 
@@ -28,7 +28,7 @@ def test_xor_is_learned_by_gradients_and_not_by_luck():
     for one in found:
         assert one.accuracy == (1, 1)
         assert one.history[-1].loss < 0.1 * one.history[0].loss
-        program = neural.prune(one.circuit.extract(), X > 0.5)
+        program = circuits.prune(one.circuit.extract(), X > 0.5)
         assert program.formula() == "y0 = (x0 xor x1)"
     # As many starts without a step of training: a rate of 0 leaves them as they are.
     for seed, one in enumerate(found):
@@ -67,10 +67,10 @@ def test_classes_by_votes_in_minibatches():
     x = np.array(list(itertools.product([0.0, 1.0], repeat=4)), np.float32)
     value = x @ np.array([[2, 0], [1, 0], [0, 2], [0, 1]])
     y = jnp.asarray(np.sign(value[:, 0] - value[:, 1]).astype(np.int32) + 1)
-    readout = neural.GroupSum(3, 4.0)
+    readout = circuits.GroupSum(3, 4.0)
     found = learn(x, y, (48, 48), readout=readout, batch_size=8, restarts=2)
     assert found.accuracy.hard == 1
-    again = neural.circuit_accuracy(
+    again = circuits.circuit_accuracy(
         found.circuit, jnp.asarray(x), y, temperature=0.05, readout=readout
     )
     assert again == found.accuracy
@@ -82,8 +82,8 @@ def test_classes_by_votes_in_minibatches():
 @pytest.mark.parametrize(
     ("readout", "y"),
     [
-        (neural.Bits(), jnp.asarray([[0.0, 1, 1, 0, 1, 0], [1, 0, 1, 1, 0, 0]])),
-        (neural.GroupSum(3, 0.7), jnp.asarray([2, 0])),
+        (circuits.Bits(), jnp.asarray([[0.0, 1, 1, 0, 1, 0], [1, 0, 1, 1, 0, 0]])),
+        (circuits.GroupSum(3, 0.7), jnp.asarray([2, 0])),
     ],
 )
 def test_losses_have_the_derivatives_of_differences(readout, y):
@@ -95,10 +95,10 @@ def test_losses_have_the_derivatives_of_differences(readout, y):
 
 def test_losses_against_closed_forms():
     out = jnp.asarray([[0.25, 1.0], [0.5, 0.0]])
-    loss = neural.Bits().loss(out, jnp.asarray([[0.0, 1], [1, 1]]))
+    loss = circuits.Bits().loss(out, jnp.asarray([[0.0, 1], [1, 1]]))
     wanted = [-np.log(0.75) - np.log(0.999), np.log(2) - np.log(0.001)]
     np.testing.assert_allclose(loss, np.array(wanted) / 2, rtol=1e-5)
-    groups = neural.GroupSum(2, 2.0)
+    groups = circuits.GroupSum(2, 2.0)
     votes = jnp.asarray([[1.0, 1, 0, 1], [0, 1, 1, 1]])
     np.testing.assert_array_equal(groups.votes(votes), [[2, 1], [1, 2]])
     loss = groups.loss(votes, jnp.asarray([0, 0]))
@@ -135,8 +135,8 @@ def test_bad_options(options, said):
 
 def test_bad_groups():
     with pytest.raises(ValueError, match="classes is 0; give at least 1"):
-        neural.GroupSum(0, 1.0)
+        circuits.GroupSum(0, 1.0)
     with pytest.raises(ValueError, match=r"tau is 0.0; give a number above 0"):
-        neural.GroupSum(2, 0.0)
+        circuits.GroupSum(2, 0.0)
     with pytest.raises(ValueError, match="out has 3 outputs a row; give a multiple"):
-        neural.GroupSum(2, 1.0).votes(jnp.ones((1, 3)))
+        circuits.GroupSum(2, 1.0).votes(jnp.ones((1, 3)))

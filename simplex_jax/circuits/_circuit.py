@@ -11,9 +11,8 @@ from jaxtyping import Array, Float, Int
 
 from .._checks import at_least, positive_or_nan, probability_or_nan, refuse
 from .._typing import PRNGKey
-from ._mode import Mode
+from ..neural import Mode, straight_through
 from ._program import Program, program
-from ._straight_through import straight_through
 
 # A fresh gate passes its first pin on: false, false, true, true.
 _PASS = (-1.0, -1.0, 1.0, 1.0)
@@ -89,7 +88,7 @@ class LogicLayer(nnx.Module):
 class LogicCircuit(nnx.Module):
     """A circuit that trains soft and is extracted as a program.
 
-        >>> circuit = neural.LogicCircuit(inputs=2, layers=(4, 1), rngs=nnx.Rngs(0))
+        >>> circuit = circuits.LogicCircuit(inputs=2, layers=(4, 1), rngs=nnx.Rngs(0))
         >>> circuit(jnp.array([[0.0, 1.0]])).shape
         (1, 1)
 

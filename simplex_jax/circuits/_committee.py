@@ -8,8 +8,8 @@ from ._program import Gate, Program, program, spelled
 def committee(members: Sequence[Program], classes: int) -> Program:
     """Return one program with the votes of many.
 
-        >>> members = [neural.Program(2, (), ((i, False), (i, True))) for i in (0, 1)]
-        >>> neural.committee(members, classes=2).outputs
+        >>> members = [circuits.Program(2, (), ((i, False), (i, True))) for i in (0, 1)]
+        >>> circuits.committee(members, classes=2).outputs
         ((0, False), (1, False), (0, True), (1, True))
 
     Group c of its outputs is the members' groups c, one after the other, so that the

@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, Shaped
 
 from .._checks import at_least, refuse
 from .._typing import PRNGKey
+from ..neural import Mode
 from ._circuit import LogicCircuit
-from ._mode import Mode
 from ._readout import Bits, Readout
 
 
@@ -114,7 +114,7 @@ def learn_circuit(
         >>> y = jnp.array([[0.0], [1], [1], [0]])
         >>> cooling = 0.05 ** jnp.linspace(0, 1, 300)
         >>> key = jax.random.key(0)
-        >>> found = neural.learn_circuit(x, y, (16, 1), key=key, temperatures=cooling)
+        >>> found = circuits.learn_circuit(x, y, (16, 1), key=key, temperatures=cooling)
 
     Minimises the mean of the read-out's loss with Adam, at one temperature a step. No
     gate changes but by its gradients. A start whose hard circuit is wrong on a row of x

@@ -6,8 +6,8 @@ from draws import draws
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simplex_jax import neural
-from simplex_jax.neural._program import program
+from simplex_jax import circuits
+from simplex_jax.circuits._program import program
 
 
 def drawn(rng, outputs):
@@ -31,7 +31,7 @@ def test_votes_are_the_sums_of_the_members(seed, classes, sizes):
     members = [drawn(rng, classes * size) for size in sizes[:4]]
     rows = np.arange(32)
     x = (rows >> np.arange(5)[:, None] & 1).astype(bool)
-    found = neural.committee(members, classes)
+    found = circuits.committee(members, classes)
     wanted = sum(votes(member, x, classes) for member in members)
     np.testing.assert_array_equal(votes(found, x, classes), wanted)
     assert len(found.outputs) == sum(len(member.outputs) for member in members)
@@ -39,9 +39,9 @@ def test_votes_are_the_sums_of_the_members(seed, classes, sizes):
 
 
 def test_common_gates_are_there_once_and_constants_stay():
-    one = neural.Program(2, ((8, 0, 1),), ((2, False), (-2, False)))
-    two = neural.Program(2, ((6, 0, 1), (8, 0, 1)), ((3, True), (2, False)))
-    found = neural.committee([one, two, one], classes=2)
+    one = circuits.Program(2, ((8, 0, 1),), ((2, False), (-2, False)))
+    two = circuits.Program(2, ((6, 0, 1), (8, 0, 1)), ((3, True), (2, False)))
+    found = circuits.committee([one, two, one], classes=2)
     assert found.gates == ((8, 0, 1), (6, 0, 1))
     assert found.formula().splitlines()[-6:] == [
         "y0 = g0",
@@ -54,12 +54,12 @@ def test_common_gates_are_there_once_and_constants_stay():
 
 
 def test_bad_members():
-    one = neural.Program(2, (), ((0, False), (1, False)))
+    one = circuits.Program(2, (), ((0, False), (1, False)))
     with pytest.raises(ValueError, match=r"members have \[\] inputs; give"):
-        neural.committee([], classes=2)
+        circuits.committee([], classes=2)
     with pytest.raises(ValueError, match=r"members have \[2, 3\] inputs"):
-        neural.committee([one, neural.Program(3, (), ((0, False),))], classes=1)
+        circuits.committee([one, circuits.Program(3, (), ((0, False),))], classes=1)
     with pytest.raises(ValueError, match="classes is 3; .* of which one has 2"):
-        neural.committee([one], classes=3)
+        circuits.committee([one], classes=3)
     with pytest.raises(ValueError, match="classes is 0; give a divisor"):
-        neural.committee([one], classes=0)
+        circuits.committee([one], classes=0)
