@@ -34,7 +34,7 @@ import optax
 import optax.contrib
 from flax import nnx
 
-from simplex_jax import anneal, lora, models, train
+from simplex_jax import anneal, lora, models, schedules, train
 
 START_RATES = (1e-3, 1e-2, 0.1, 0.3)
 GRADIENT_COST = 6
@@ -65,7 +65,7 @@ class Task(NamedTuple):
 class Theta(NamedTuple):
     """What is learned: rates, and the logit of schedule-free's b1."""
 
-    rates: anneal.PiecewiseLR
+    rates: schedules.PiecewiseLR
     mix: Any
 
 
@@ -198,13 +198,15 @@ def after(task: Task, optimizer: Any, final: Any, key: Any) -> tuple[Any, Any]:
 def learn(trials: Trials, rate: float, meta_steps: int) -> tuple[Theta, str]:
     """Learn a schedule, from a flat one at the rate given, and for which inner."""
     task, seeds, judges = trials.task, 4, 16
-    flat = anneal.PiecewiseLR.constant(rate, steps=task.steps)
+    flat = schedules.PiecewiseLR.constant(rate, steps=task.steps)
     logs = flat.free["log_rates"]
     # A gradient from beyond a rate that diverges is noise: find a height that trains,
     # of the flat curve, of one that warms up, and of one that falls to a thirtieth.
     bends = [[1] * 8, [0.1] + [1] * 7, [0.3, 1, 1, 1, 0.7, 0.4, 0.15, 0.03]]
     shapes = [
-        anneal.PiecewiseLR({"log_rates": logs + jnp.log(jnp.array(bend))}, flat.steps)
+        schedules.PiecewiseLR(
+            {"log_rates": logs + jnp.log(jnp.array(bend))}, flat.steps
+        )
         for bend in bends
     ]
     probes = jax.random.split(jax.random.key(1), 4)
@@ -502,7 +504,7 @@ def transfer(found: dict[str, Any]) -> dict[str, Any]:
     methods = {"cosine at 2e-4, untuned": ("plain", default, MIX)}
     chosen = found["learned from 0.001"]["chosen"]
     logs = jnp.asarray(chosen["log_rates"])
-    learned = anneal.PiecewiseLR({"log_rates": logs}, float(other.task.steps))
+    learned = schedules.PiecewiseLR({"log_rates": logs}, float(other.task.steps))
     methods["learned on the first specialist"] = (
         chosen["inner"],
         learned,

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from simplex_jax import anneal
+from simplex_jax import schedules
 
 STEPS, RUNS = 160, 4
 PEAKS = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
@@ -108,7 +108,7 @@ TASKS = {
 class Curves:
     """One curve, and the logarithm of its height for each task."""
 
-    curve: anneal.LearnableLR
+    curve: schedules.LearnableLR
     heights: dict[str, jax.Array]
 
     def __call__(self, step):
@@ -116,7 +116,7 @@ class Curves:
 
     def rate(self, task):
         free = {**self.curve.free, "initial_lr": self.heights[task]}
-        return anneal.LearnableLR(free, self.curve.steps, self.curve.min_lr)
+        return schedules.LearnableLR(free, self.curve.steps, self.curve.min_lr)
 
 
 def material(seed):
@@ -152,7 +152,7 @@ def trained(params, batches, held, rates):
     def gradient(params, batch):
         return jax.grad(lambda p: total(losses(p, batch)))(params)
 
-    params, _ = anneal.take_updates(
+    params, _ = schedules.take_updates(
         gradient, inner, params, inner.init(params), batches
     )
     return losses(params, jax.tree.map(lambda x: x[0], held))
@@ -171,11 +171,11 @@ def main():
     parser.add_argument("--out", required=True)
     parser.add_argument("--meta-steps", type=int, default=60)
     options = parser.parse_args()
-    start = anneal.LearnableLR.from_params(
+    start = schedules.LearnableLR.from_params(
         1e-2, 1.0, 0.05 * STEPS, 0.0, 1.0, steps=STEPS, min_lr=1e-5
     )
     curves = Curves(start, {n: jnp.log(jnp.array(3e-3)) for n in TASKS})
-    learned = anneal.meta_train(
+    learned = schedules.meta_train(
         lambda params, batch, _: total(losses(params, batch)),
         *material(0),
         curves,
@@ -189,7 +189,7 @@ def main():
     print("heights:", {n: float(jnp.exp(x)) for n, x in best.heights.items()})
     shipped = best.curve.scaled(steps=1000).at_peak(1.0)
     print("curve:", {n: float(x) for n, x in shipped.params.items()})
-    anneal.save(shipped, options.out)
+    schedules.save(shipped, options.out)
 
     curve = shipped.scaled(steps=STEPS).at_peak(1.0)
     shapes = {

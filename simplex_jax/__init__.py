@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from . import models as models
     from . import neural as neural
     from . import pipeline as pipeline
+    from . import schedules as schedules
     from . import text as text
     from . import train as train
 
@@ -35,6 +36,7 @@ _SUBPACKAGES = (
     "models",
     "neural",
     "pipeline",
+    "schedules",
     "text",
     "train",
 )

@@ -21,7 +21,8 @@ ALLOWED = {
     "text": set(),
     "circuits": {"neural"},
     "models": {"gguf", "governance", "text"},
-    "train": {"anneal", "data", "models", "text"},
+    "schedules": {"anneal"},
+    "train": {"data", "models", "schedules", "text"},
     "pipeline": {"data", "evals", "gguf", "lora", "models", "text", "train"},
     "cli": {"pipeline"},
 }

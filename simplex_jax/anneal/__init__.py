@@ -1,10 +1,14 @@
-"""Simulated annealing whose schedules learn: chains, schedules, meta-gradients."""
+"""Simulated annealing whose temperatures learn.
+
+``anneal`` runs chains of any pytree under a schedule of temperatures, ``temper`` runs
+them side by side on a ladder; ``learn_schedule`` follows meta-gradients through them by
+one of four estimators, ``search_schedule`` and ``search`` need none. ``save`` and
+``load`` keep schedules in JSON files.
+"""
 
 from ._acceptance import AcceptanceRule as AcceptanceRule
 from ._acceptance import barker as barker
 from ._acceptance import metropolis as metropolis
-from ._bundle import LearnedSchedules as LearnedSchedules
-from ._bundle import ScheduleValues as ScheduleValues
 from ._chain import Result as Result
 from ._chain import Status as Status
 from ._chain import Trace as Trace
@@ -20,30 +24,16 @@ from ._hyper_search import Trial as Trial
 from ._hyper_search import Uniform as Uniform
 from ._hyper_search import search as search
 from ._learnable import LearnableSchedule as LearnableSchedule
-from ._learnable_curriculum import LearnableCurriculum as LearnableCurriculum
-from ._learnable_distillation import Distillation as Distillation
-from ._learnable_distillation import LearnableDistillation as LearnableDistillation
-from ._learnable_lr import LearnableLR as LearnableLR
-from ._learnable_ramps import LearnableBits as LearnableBits
-from ._learnable_ramps import LearnableSparsity as LearnableSparsity
-from ._learning_rate import learn_learning_rate as learn_learning_rate
-from ._learning_rate import unrolled_loss as unrolled_loss
 from ._meta import History as History
 from ._meta import Learned as Learned
 from ._meta import learn as learn
 from ._meta import learn_schedule as learn_schedule
-from ._meta_train import MetaTrained as MetaTrained
-from ._meta_train import held_out_loss as held_out_loss
-from ._meta_train import meta_train as meta_train
-from ._meta_train import refuse_rough as refuse_rough
-from ._meta_train import take_updates as take_updates
 from ._monitors import Monitors as Monitors
 from ._objective import MetaLoss as MetaLoss
 from ._objective import decided_process as decided_process
 from ._objective import relaxed_process as relaxed_process
 from ._pathwise import pathwise as pathwise
 from ._pes import pes as pes
-from ._piecewise_lr import PiecewiseLR as PiecewiseLR
 from ._plots import plot_learning as plot_learning
 from ._plots import plot_run as plot_run
 from ._plots import plot_schedule as plot_schedule
@@ -54,6 +44,8 @@ from ._process import Process as Process
 from ._process import mean_loss as mean_loss
 from ._save import load as load
 from ._save import save as save
+from ._schedule_file import read_schedule_file as read_schedule_file
+from ._schedule_file import write_schedule_file as write_schedule_file
 from ._schedule_search import Searched as Searched
 from ._schedule_search import search_schedule as search_schedule
 from ._schedules import FixedSchedule as FixedSchedule
@@ -66,6 +58,7 @@ from ._score_function import score_function as score_function
 from ._self_learn import AnnealConfig as AnnealConfig
 from ._self_learn import SelfLearned as SelfLearned
 from ._self_learn import self_learn_anneal as self_learn_anneal
+from ._smooth_floor import smooth_floor as smooth_floor
 from ._tempering import Ladder as Ladder
 from ._tempering import Tempered as Tempered
 from ._tempering import temper as temper

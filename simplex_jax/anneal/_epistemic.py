@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 from .._checks import at_least, finite, positive, within
 from ._acceptance import AcceptanceRule, metropolis
-from ._learnable import smooth_floor
 from ._monitors import Monitors
 from ._schedules import as_steps
+from ._smooth_floor import smooth_floor
 
 _SLOWEST, _FASTEST = 0.9999, 0.9
 _MOST_REHEAT = 2.0

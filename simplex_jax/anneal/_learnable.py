@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from .._checks import finite, positive, within
 from ._acceptance import AcceptanceRule, barker
 from ._schedules import as_steps
+from ._smooth_floor import smooth_floor
 
 _LOWER_CLAMPS = {
     "initial_temp": 1e-3,
@@ -180,8 +181,3 @@ class LearnableSchedule:
         return self.rule(
             delta - p["accept_threshold"], temperature * p["accept_sharpness"]
         )
-
-
-def smooth_floor(x: Any, least: Any) -> jax.Array:
-    r"""Return $(x + m + \sqrt{(x - m)^2 + m^2}) / 2$, at least both, nowhere flat."""
-    return (x + least + jnp.sqrt((x - least) ** 2 + least**2)) / 2

@@ -9,7 +9,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array
 
-from .. import anneal
+from .. import schedules
 from ._carried import META, Rate, carried, with_numbers
 from ._loss import nll
 from ._step import Batch, TrainState, make_gradients, step_key
@@ -87,7 +87,7 @@ def make_adaptation(
                 return gradients(params, frozen, batch, step_key(state, at))[0]
 
             opt_state = optax.tree.set(state.opt_state, rate_shift=shift)
-            params, _ = anneal.take_updates(
+            params, _ = schedules.take_updates(
                 gradient,
                 optimizer,
                 state.params,

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from .. import anneal
+from .. import schedules
 
-Rate: TypeAlias = anneal.LearnableLR | anneal.PiecewiseLR
+Rate: TypeAlias = schedules.LearnableLR | schedules.PiecewiseLR
 """Schedules of a learning rate that learn."""
 
 

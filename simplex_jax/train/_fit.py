@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from .. import anneal
+from .. import schedules
 from ..data import PackedBatches
 from ..models import Decoder
 from ._adapt import WINDOW, adapts_before, make_adaptation
@@ -274,7 +274,7 @@ def fit(
             adaptations=progress.adaptations,
             seconds=progress.adapting_seconds,
         )
-        anneal.save(rates.end, folder / "schedule.json")
+        schedules.save(rates.end, folder / "schedule.json")
     # Elsewhere a model lies on one device.
     params, frozen = jax.device_put((params, frozen), jax.devices()[0])
     return Fit(
@@ -336,7 +336,7 @@ def _require_adaptable(
             "an earlier run's lr_schedule_file"
         )
     try:
-        anneal.refuse_rough(optimizer, params)
+        schedules.refuse_rough(optimizer, params)
     except ValueError as error:
         raise ValueError(
             f"adam_epsilon is {config.adam_epsilon}, too small for a finite derivative "

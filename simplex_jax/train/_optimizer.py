@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from .. import anneal
+from .. import schedules
 from ._carried import Rate, scale_by_carried
 from ._config import TrainingConfig
 
@@ -53,7 +53,7 @@ def learning_rate_schedule(config: TrainingConfig, steps: int) -> optax.Schedule
 
 
 def learned_rate(path: str | os.PathLike) -> Rate:
-    """Read a learning rate from a file of ``anneal.save``.
+    """Read a learning rate from a file of ``schedules.save``.
 
     Args:
         path: of a ``LearnableLR`` or ``PiecewiseLR``, or of a bundle with one.
@@ -66,10 +66,10 @@ def learned_rate(path: str | os.PathLike) -> Rate:
         OSError: where it cannot be read.
     """
     try:
-        found = anneal.load(path)
+        found = schedules.load(path)
     except ValueError as error:
         raise ValueError(f"lr_schedule_file: {error}") from error
-    if isinstance(found, anneal.LearnedSchedules):
+    if isinstance(found, schedules.LearnedSchedules):
         found = found.lr
     if not isinstance(found, Rate):
         raise ValueError(
@@ -89,7 +89,7 @@ def make_optimizer(
 
     Args:
         config: moments, decay and norm.
-        learning_rate: as for ``optax.adamw``; the numbers of an ``anneal.LearnableLR``
+        learning_rate: as for ``optax.adamw``; the numbers of a ``LearnableLR``
             or ``PiecewiseLR`` are kept in the state, where they can be changed, and the
             updates have finite derivatives where gradients are 0.
 

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import pytest
 from test_anneal_schedules import SCHEDULES
-from test_anneal_training_schedules import SCHEDULES as TRAINING
 
 from simplex_jax import anneal
 
@@ -22,43 +21,30 @@ MAKES_SCHEDULES = {
     "LearnableSchedule": "learnable",
     "EpistemicSchedule": "epistemic",
 }
-# What trains, and the row of the training schedules' tests that each has.
-TRAINING_SCHEDULES = {
-    "LearnableLR": "lr",
-    "PiecewiseLR": "piecewise_lr",
-    "LearnableDistillation": "distillation",
-    "LearnableSparsity": "sparsity",
-    "LearnableBits": "bits",
-    "LearnableCurriculum": "curriculum",
-    "LearnedSchedules": "bundle",
-}
 ESTIMATORS = {"pathwise", "score_function", "es", "pes"}
 FUNCTIONS = {
     "anneal",
     "anneal_problem",
     "barker",
     "decided_process",
-    "held_out_loss",
     "learn",
-    "learn_learning_rate",
     "learn_schedule",
     "load",
     "mean_loss",
-    "meta_train",
     "metropolis",
     "plot_learning",
     "plot_run",
     "plot_schedule",
-    "refuse_rough",
+    "read_schedule_file",
     "relaxed_process",
     "save",
     "search",
     "search_schedule",
     "self_learn_anneal",
-    "take_updates",
+    "smooth_floor",
     "temper",
     "tempering_process",
-    "unrolled_loss",
+    "write_schedule_file",
     *ESTIMATORS,
 }
 TYPES = {
@@ -66,7 +52,6 @@ TYPES = {
     "AnnealConfig",
     "Choice",
     "Dissent",
-    "Distillation",
     "Emission",
     "Estimate",
     "FixedSchedule",
@@ -77,12 +62,10 @@ TYPES = {
     "Learned",
     "MetaLoss",
     "Monitors",
-    "MetaTrained",
     "Problem",
     "Process",
     "Result",
     "Schedule",
-    "ScheduleValues",
     "Searched",
     "SelfLearned",
     "Status",
@@ -91,7 +74,7 @@ TYPES = {
     "Trial",
     "Uniform",
 }
-PUBLIC = FUNCTIONS | TYPES | MAKES_SCHEDULES.keys() | TRAINING_SCHEDULES.keys()
+PUBLIC = FUNCTIONS | TYPES | MAKES_SCHEDULES.keys()
 
 
 def test_every_public_name_is_in_a_list():
@@ -109,19 +92,13 @@ def test_every_schedule_is_a_row():
             assert jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
-def test_every_training_schedule_is_a_row():
-    assert set(TRAINING_SCHEDULES.values()) == TRAINING.keys()
-    for name, row in TRAINING_SCHEDULES.items():
-        assert isinstance(TRAINING[row](), getattr(anneal, name))
-
-
 @pytest.mark.parametrize("name", sorted(PUBLIC - {"AcceptanceRule"}))
 def test_every_public_name_is_documented(name):
     found = getattr(anneal, name)
     assert found.__doc__
     if inspect.isfunction(found):
         assert "Args:" in found.__doc__
-        silent = {"save", "refuse_rough"}
+        silent = {"save", "write_schedule_file"}
         assert name in silent or "Returns:" in found.__doc__
 
 

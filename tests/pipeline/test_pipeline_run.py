@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from simplex_jax import anneal, data, gguf, lora, models, pipeline, train
+from simplex_jax import data, gguf, lora, models, pipeline, schedules, train
 from simplex_jax.pipeline._run import _open
 
 LIMIT = 128
@@ -825,7 +825,7 @@ def test_a_learned_rate_is_told_and_passed_on(base, tmp_path):
 
 def test_a_schedule_that_cannot_be_used_is_told_before_anything_is_done(base, tmp_path):
     path = tmp_path / "schedule.json"
-    anneal.save(anneal.LearnableBits.default(), path)
+    schedules.save(schedules.LearnableBits.default(), path)
     config = learned(base, lr_schedule_file=str(path))
     assert "holds no learning rate" in refusal(config, tmp_path / "run")
     path.unlink()

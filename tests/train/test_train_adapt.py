@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 from train_helpers import make, packed, sequences
 
-from simplex_jax import anneal, data, train
+from simplex_jax import data, schedules, train
 from simplex_jax.train import _adapt, _fit
 from simplex_jax.train._adapt import WINDOW, adapts_before, make_adaptation
 
@@ -83,7 +83,7 @@ def test_the_slope_is_that_of_the_steps_that_follow():
         ahead = [next(batches) for _ in range(WINDOW + 2)]
         ahead = {k: np.stack([x[k][None] for x in ahead]) for k in ahead[0]}
         judge = heldout()[1]
-        rate = anneal.LearnableLR.from_params(0.01, 1.0, 4.0, 0.1, steps=20)
+        rate = schedules.LearnableLR.from_params(0.01, 1.0, 4.0, 0.1, steps=20)
 
         optimizer = train.make_optimizer(settings, rate)
         step = train.make_step(graphdef, optimizer, chunk_tokens=16)
@@ -115,7 +115,7 @@ def test_the_slope_is_that_of_the_steps_that_follow():
 
         at = 2 + jnp.arange(WINDOW)
         # Adam's first change is its rate, against the slope, and rates follow it.
-        new = anneal.LearnableLR(
+        new = schedules.LearnableLR(
             optax.tree.get(adapted.opt_state, "rate_numbers"), rate.steps, rate.min_lr
         )
         change = float(jnp.mean(jnp.log(new(at)) - jnp.log(rate(at))))
@@ -153,7 +153,7 @@ def test_a_run_adapts_and_goes_on_bit_for_bit(often, tmp_path):
     assert [text.split(":")[0] for text in said] == [
         f"learning rate adapted after step {step}" for step in (3, 5)
     ]
-    saved = anneal.load(tmp_path / "whole" / "schedule.json")
+    saved = schedules.load(tmp_path / "whole" / "schedule.json")
     assert numbers(saved) == numbers(rates.end)
     records = {r["step"]: r for r in whole.history if "loss" in r}
     assert records[1]["learning_rate"] == pytest.approx(float(rates.start(0)), rel=1e-5)
@@ -186,8 +186,8 @@ def test_a_run_adapts_and_goes_on_bit_for_bit(often, tmp_path):
 def test_updates_by_a_carried_rate_are_those_of_its_schedule(name):
     points = {"log_rates": jnp.log(jnp.array([0.01, 0.1, 0.05]))}
     rates = {
-        "curve": anneal.LearnableLR.from_params(0.05, 1.0, 2.0, 0.3, steps=6),
-        "points": anneal.PiecewiseLR(points, 6.0),
+        "curve": schedules.LearnableLR.from_params(0.05, 1.0, 2.0, 0.3, steps=6),
+        "points": schedules.PiecewiseLR(points, 6.0),
     }
     settings = config(adam_epsilon=1e-6)
     rate = rates[name]
@@ -217,8 +217,8 @@ def test_adapting_costs_three_tenths_of_the_steps_at_most(steps):
 
 
 def test_bundles_are_read_and_stretched(tmp_path):
-    rate = anneal.LearnableLR.from_params(0.02, 2.0, 10.0, steps=50)
-    anneal.save(anneal.LearnedSchedules(lr=rate), tmp_path / "bundle.json")
+    rate = schedules.LearnableLR.from_params(0.02, 2.0, 10.0, steps=50)
+    schedules.save(schedules.LearnedSchedules(lr=rate), tmp_path / "bundle.json")
     chosen = config(lr_schedule_file=str(tmp_path / "bundle.json"))
     found = train.learning_rate_schedule(chosen, 200)
     assert float(np.asarray(found(100))) == pytest.approx(float(rate(25)), rel=1e-3)
@@ -229,11 +229,11 @@ def test_bundles_are_read_and_stretched(tmp_path):
     [
         (lambda path: path.write_text("{"), "lr_schedule_file: .* no JSON file"),
         (
-            lambda path: anneal.save(anneal.LearnableBits.default(), path),
+            lambda path: schedules.save(schedules.LearnableBits.default(), path),
             "lr_schedule_file is .* holds no learning rate",
         ),
         (
-            lambda path: anneal.save(anneal.LearnedSchedules(), path),
+            lambda path: schedules.save(schedules.LearnedSchedules(), path),
             "holds no learning rate",
         ),
         (

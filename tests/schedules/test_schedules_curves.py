@@ -8,29 +8,29 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simplex_jax import anneal, dual
+from simplex_jax import anneal, dual, schedules
 
 # Every schedule of a training run is a row.
 SCHEDULES = {
-    "lr": lambda: anneal.LearnableLR.from_params(
+    "lr": lambda: schedules.LearnableLR.from_params(
         0.03, 0.5, 3.0, 0.2, 1.5, steps=20, min_lr=1e-5
     ),
-    "piecewise_lr": lambda: anneal.PiecewiseLR(
+    "piecewise_lr": lambda: schedules.PiecewiseLR(
         {"log_rates": jnp.log(jnp.array([0.01, 0.1, 0.05]))}, 20.0
     ),
-    "distillation": lambda: anneal.LearnableDistillation.from_params(
+    "distillation": lambda: schedules.LearnableDistillation.from_params(
         3.0, 2.0, 0.6, 0.8, steps=20
     ),
-    "sparsity": lambda: anneal.LearnableSparsity.from_params(
+    "sparsity": lambda: schedules.LearnableSparsity.from_params(
         0.7, 3.0, steps=20, initial_sparsity=0.1
     ),
-    "bits": lambda: anneal.LearnableBits.from_params(
+    "bits": lambda: schedules.LearnableBits.from_params(
         3.0, 2.0, steps=20, initial_bits=8.0
     ),
-    "curriculum": lambda: anneal.LearnableCurriculum.from_params(
+    "curriculum": lambda: schedules.LearnableCurriculum.from_params(
         [1.0, 0.2, -1.0], [-0.5, 0.1, 2.0], 2.0, steps=20
     ),
-    "bundle": lambda: anneal.LearnedSchedules(
+    "bundle": lambda: schedules.LearnedSchedules(
         **{name: SCHEDULES[name]() for name in PARTS}
     ),
 }
@@ -91,8 +91,8 @@ def test_a_longer_run_has_the_same_curve(name):
 @every_schedule
 def test_files_give_the_same_bits(name, tmp_path):
     schedule = SCHEDULES[name]()
-    anneal.save(schedule, tmp_path / "schedule.json")
-    back = anneal.load(tmp_path / "schedule.json")
+    schedules.save(schedule, tmp_path / "schedule.json")
+    back = schedules.load(tmp_path / "schedule.json")
     assert jax.tree.structure(back) == jax.tree.structure(schedule)
     for a, b in zip(jax.tree.leaves(back), jax.tree.leaves(schedule), strict=True):
         assert a.dtype == b.dtype
@@ -113,25 +113,25 @@ def test_files_give_the_same_bits(name, tmp_path):
 )
 def test_damaged_files_are_refused(name, damage, tmp_path):
     path = tmp_path / "schedule.json"
-    anneal.save(SCHEDULES[name](), path)
+    schedules.save(SCHEDULES[name](), path)
     content = json.loads(path.read_text())
     damage(content)
     path.write_text(json.dumps(content))
     with pytest.raises(ValueError, match="damaged"):
-        anneal.load(path)
+        schedules.load(path)
 
 
 def test_files_of_another_version_are_refused(tmp_path):
     path = tmp_path / "schedule.json"
-    anneal.save(SCHEDULES["bundle"](), path)
+    schedules.save(SCHEDULES["bundle"](), path)
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "version": 2}))
     with pytest.raises(ValueError, match="version 2, but this release reads version 1"):
-        anneal.load(path)
+        schedules.load(path)
     parts = {"bits": content["parts"]["lr"]}
     path.write_text(json.dumps({**content, "parts": parts}))
     with pytest.raises(ValueError, match="bits is of the kind lr"):
-        anneal.load(path)
+        schedules.load(path)
 
 
 @pytest.mark.parametrize("name", ["lr", "piecewise_lr"])
@@ -159,8 +159,8 @@ def test_values_of_distillation():
 
 @pytest.mark.parametrize("steps", [10, 1000])
 def test_ramps_arrive_whatever_the_length_of_the_run(steps):
-    sparse = anneal.LearnableSparsity.from_params(0.5, 0.3, steps=steps)
-    width = anneal.LearnableBits.from_params(4.0, 5.0, steps=steps)
+    sparse = schedules.LearnableSparsity.from_params(0.5, 0.3, steps=steps)
+    width = schedules.LearnableBits.from_params(4.0, 5.0, steps=steps)
     at = jnp.array([0, steps // 2, steps, 3 * steps])
     shares, bits = sparse(at), width(at)
     np.testing.assert_allclose(shares[jnp.array([0, 2, 3])], [0, 0.5, 0.5], rtol=1e-6)
@@ -170,7 +170,7 @@ def test_ramps_arrive_whatever_the_length_of_the_run(steps):
 
 
 def test_a_curriculum_begins_unspecialised_and_learns_to_prefer():
-    start = anneal.LearnableCurriculum.default(3, steps=10)
+    start = schedules.LearnableCurriculum.default(3, steps=10)
     np.testing.assert_allclose(start(jnp.arange(11)), 1 / 3, rtol=1e-6)
 
     def cost(shares):
@@ -196,7 +196,7 @@ def test_a_bundle_says_what_its_parts_say():
             strict=True,
         ):
             np.testing.assert_array_equal(a, b)
-    alone = anneal.LearnedSchedules(bits=SCHEDULES["bits"]())
+    alone = schedules.LearnedSchedules(bits=SCHEDULES["bits"]())
     assert set(alone.parts) == {"bits"}
     values = alone(7)
     assert values.lr is values.distillation is values.sparsity is values.curriculum
@@ -207,34 +207,56 @@ def test_a_bundle_says_what_its_parts_say():
     ("make", "message"),
     [
         (
-            lambda: anneal.LearnableDistillation.from_params(initial_weight=1.0),
+            lambda: schedules.LearnableDistillation.from_params(initial_weight=1.0),
             "initial_weight is 1.0; give a number in",
         ),
         (
-            lambda: anneal.LearnableDistillation.from_params(temp_decay=0.0),
+            lambda: schedules.LearnableDistillation.from_params(temp_decay=0.0),
             "temp_decay is 0.0",
         ),
-        (lambda: anneal.LearnableSparsity.from_params(1.5), "final_sparsity is 1.5"),
+        (lambda: schedules.LearnableSparsity.from_params(1.5), "final_sparsity is 1.5"),
         (
-            lambda: anneal.LearnableSparsity.from_params(initial_sparsity=1.0),
+            lambda: schedules.LearnableSparsity.from_params(initial_sparsity=1.0),
             "initial_sparsity is 1.0",
         ),
-        (lambda: anneal.LearnableBits.from_params(2.0), "final_bits is 2.0"),
-        (lambda: anneal.LearnableBits.from_params(17.0), "final_bits is 17.0"),
-        (lambda: anneal.LearnableBits.from_params(initial_bits=1.0), "initial_bits is"),
-        (lambda: anneal.LearnableBits.from_params(rate=math.inf), "rate is inf"),
-        (lambda: anneal.LearnableBits.default(steps=0), "steps is 0"),
-        (lambda: anneal.LearnableCurriculum.default(1), "tasks is 1"),
+        (lambda: schedules.LearnableBits.from_params(2.0), "final_bits is 2.0"),
+        (lambda: schedules.LearnableBits.from_params(17.0), "final_bits is 17.0"),
         (
-            lambda: anneal.LearnableCurriculum.from_params([0.0, 1.0], [0.0]),
+            lambda: schedules.LearnableBits.from_params(initial_bits=1.0),
+            "initial_bits is",
+        ),
+        (lambda: schedules.LearnableBits.from_params(rate=math.inf), "rate is inf"),
+        (lambda: schedules.LearnableBits.default(steps=0), "steps is 0"),
+        (lambda: schedules.LearnableCurriculum.default(1), "tasks is 1"),
+        (
+            lambda: schedules.LearnableCurriculum.from_params([0.0, 1.0], [0.0]),
             r"shapes \(2,\) and \(1,\)",
         ),
         (
-            lambda: anneal.LearnableCurriculum.from_params([0.0, math.nan], [0.0, 1]),
+            lambda: schedules.LearnableCurriculum.from_params(
+                [0.0, math.nan], [0.0, 1]
+            ),
             r"early\[1\] is nan",
         ),
+        (lambda: schedules.PiecewiseLR.constant(0.1, steps=10, knots=1), "knots is 1"),
+        (lambda: schedules.PiecewiseLR.constant(-0.1, steps=10), "rate is -0.1"),
+        (lambda: schedules.PiecewiseLR.constant(math.nan, steps=10), "rate is nan"),
     ],
 )
 def test_bad_numbers_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_readers_name_each_other(tmp_path):
+    path = tmp_path / "schedule.json"
+    schedules.save(SCHEDULES["bits"](), path)
+    with pytest.raises(ValueError, match="its kind is 'bits'.* schedules.load those"):
+        anneal.load(path)
+    anneal.save(anneal.exponential(1.0, 0.1), path)
+    with pytest.raises(ValueError, match="its kind is 'exponential'.*anneal.load"):
+        schedules.load(path)
+    with pytest.raises(ValueError, match="schedule is a FixedSchedule"):
+        schedules.save(anneal.exponential(1.0, 0.1), path)
+    with pytest.raises(ValueError, match="schedule is a LearnableBits"):
+        anneal.save(SCHEDULES["bits"](), path)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from .._checks import finite, positive, within
-from ._learnable import smooth_floor
+from ..anneal import smooth_floor
 
 
 @jax.tree_util.register_dataclass
@@ -23,7 +23,7 @@ class LearnableLR:
     runs of other lengths. $\operatorname{floor}$ is that of ``LearnableSchedule``. It
     is an ``optax.Schedule``.
 
-        >>> rate = anneal.LearnableLR.default(steps=1000)
+        >>> rate = schedules.LearnableLR.default(steps=1000)
         >>> f"{rate(1000):.1e}"
         '1.8e-04'
 

@@ -22,7 +22,7 @@ class PiecewiseLR:
     ``optax.Schedule``. A warm-up, a decay of any form or a second rise are all within
     its reach, which ``LearnableLR`` with its two numbers for the curve is not.
 
-        >>> rate = anneal.PiecewiseLR.constant(0.1, steps=100, knots=3)
+        >>> rate = schedules.PiecewiseLR.constant(0.1, steps=100, knots=3)
         >>> f"{rate(50):.2f}"
         '0.10'
 

@@ -8,9 +8,9 @@ import numpy as np
 import optax
 import pytest
 from jax.flatten_util import ravel_pytree
-from test_anneal_training_schedules import SCHEDULES
+from test_schedules_curves import SCHEDULES
 
-from simplex_jax import anneal
+from simplex_jax import schedules
 
 STEPS = 8
 
@@ -68,7 +68,7 @@ def test_forward_reverse_and_differences_agree_for_every_family():
         params, batches, val_batches = problem()
 
         def f(schedule):
-            return anneal.held_out_loss(
+            return schedules.held_out_loss(
                 trained_by_all,
                 params,
                 batches,
@@ -117,12 +117,12 @@ def test_a_mixture_learns_which_task_is_worth_training(mode):
     def val_loss(x, batch, shares):
         return (x - 1.0) ** 2 + 0 * batch
 
-    learned = anneal.meta_train(
+    learned = schedules.meta_train(
         loss,
         jnp.array(0.0),
         jnp.zeros(10),
         jnp.zeros(1),
-        anneal.LearnableCurriculum.default(2, steps=10),
+        schedules.LearnableCurriculum.default(2, steps=10),
         inner=lambda schedule: optax.sgd(0.1),
         val_loss=val_loss,
         mode=mode,
@@ -140,12 +140,12 @@ def test_a_mixture_learns_which_task_is_worth_training(mode):
 
 
 def test_patience_ends_what_does_not_gain():
-    learned = anneal.meta_train(
+    learned = schedules.meta_train(
         lambda x, batch, values: x**2 + 0 * batch,
         jnp.array(1.0),
         jnp.zeros(2),
         jnp.zeros(1),
-        anneal.LearnableLR.from_params(0.5, 1e-3, 0.1, steps=2),
+        schedules.LearnableLR.from_params(0.5, 1e-3, 0.1, steps=2),
         inner=optax.sgd,
         meta_steps=50,
         # Away from the minimum, where it starts.
@@ -161,7 +161,7 @@ def test_updates_in_a_scan_are_updates_one_by_one():
     optimizer = optax.adam(0.1)
     params = {"w": jnp.array([1.0, -2.0])}
     batches = jnp.array([[1.0, 2.0], [0.5, -1.0], [3.0, 0.0]])
-    found, state = anneal.take_updates(
+    found, state = schedules.take_updates(
         lambda p, b: {"w": p["w"] - b},
         optimizer,
         params,
@@ -201,4 +201,4 @@ def test_bad_arguments_are_named(changes, message):
     names = ("batches", "val_batches", "schedule")
     first = [arguments.pop(name) for name in names]
     with pytest.raises(ValueError, match=message):
-        anneal.meta_train(rounded, params, *first, **arguments)
+        schedules.meta_train(rounded, params, *first, **arguments)

@@ -23,7 +23,7 @@ class LearnableSparsity:
     with t the step of N: the end is reached at N whatever r is, which says how much of
     the way is made early.
 
-        >>> sparse = anneal.LearnableSparsity.default(steps=100)
+        >>> sparse = schedules.LearnableSparsity.default(steps=100)
         >>> f"{sparse(50):.3f} {sparse(100):.3f}"
         '0.311 0.500'
 
@@ -130,7 +130,7 @@ class LearnableBits:
     with t the step of N. Widths between integers are for a quantizer whose number of
     levels $2^b - 1$ need not be whole; what is exported has to be rounded.
 
-        >>> width = anneal.LearnableBits.default(steps=100)
+        >>> width = schedules.LearnableBits.default(steps=100)
         >>> f"{width(0):.1f} {width(100):.1f}"
         '16.0 4.0'
 

@@ -21,7 +21,7 @@ class LearnableCurriculum:
     with t the step of N: logits a at the start, z at the end, and r that says how soon
     the one gives way to the other. Weigh the tasks' losses by p, or draw from it.
 
-        >>> shares = anneal.LearnableCurriculum.from_params([1.0, 0.0], [0.0, 1.0])
+        >>> shares = schedules.LearnableCurriculum.from_params([1.0, 0.0], [0.0, 1.0])
         >>> [round(float(x), 2) for x in shares(0)]
         [0.73, 0.27]
 

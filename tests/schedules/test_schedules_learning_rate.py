@@ -10,7 +10,7 @@ import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from simplex_jax import anneal
+from simplex_jax import schedules
 
 ADAMW = functools.partial(optax.adamw, eps_root=1e-8)
 STEPS = 12
@@ -42,14 +42,14 @@ def problem(seed=0, rows=5):
 
 def schedule(**changes):
     values = {"initial_lr": 0.03, "warmup_steps": 3.0, "oscillation_amp": 0.2}
-    return anneal.LearnableLR.from_params(**values | changes, steps=STEPS)
+    return schedules.LearnableLR.from_params(**values | changes, steps=STEPS)
 
 
 def meta_loss(inner, window=None):
     params, batches, val_batches = problem()
 
     def f(rate):
-        return anneal.unrolled_loss(
+        return schedules.unrolled_loss(
             adapted, params, batches, val_batches, rate, inner=inner, window=window
         )
 
@@ -93,7 +93,7 @@ def test_windows_cut_gradients_and_nothing_else():
         for steps in (4, 8, 12):
             some = jax.tree.map(lambda x, n=steps: x[:n], batches)
             ends.append(
-                anneal.unrolled_loss(
+                schedules.unrolled_loss(
                     adapted, params, some, val_batches, rate, inner=ADAMW
                 )
             )
@@ -109,7 +109,7 @@ def test_forward_memory_does_not_grow_with_the_updates():
         many = jax.tree.map(lambda x: jnp.tile(x, (steps // STEPS, 1, 1)), batches)
 
         def f(rate, batches):
-            return anneal.unrolled_loss(
+            return schedules.unrolled_loss(
                 adapted, params, batches, val_batches, rate, inner=ADAMW
             )
 
@@ -125,7 +125,7 @@ def test_forward_memory_does_not_grow_with_the_updates():
 def test_a_rate_that_is_too_low_is_raised(mode):
     params, batches, val_batches = problem()
     start = schedule(initial_lr=1e-3)
-    learned = anneal.learn_learning_rate(
+    learned = schedules.learn_learning_rate(
         adapted,
         params,
         batches,
@@ -146,7 +146,7 @@ def test_a_rate_that_is_too_low_is_raised(mode):
 
 
 def test_a_learned_schedule_is_an_optax_schedule():
-    rate = anneal.LearnableLR.default(steps=100)
+    rate = schedules.LearnableLR.default(steps=100)
     optimizer = optax.sgd(rate)
     params = jnp.ones(3)
     state = optimizer.init(params)
@@ -162,8 +162,8 @@ def test_the_learned_rate_of_a_quadratic_is_its_best_one():
     def loss(x, batch):
         return x**2 / 2 + 0 * batch
 
-    constant = anneal.LearnableLR.from_params(0.1, 1e-4, 0.1, steps=10)
-    learned = anneal.learn_learning_rate(
+    constant = schedules.LearnableLR.from_params(0.1, 1e-4, 0.1, steps=10)
+    learned = schedules.learn_learning_rate(
         loss,
         jnp.array(1.0),
         jnp.zeros(1),
@@ -178,7 +178,7 @@ def test_the_learned_rate_of_a_quadratic_is_its_best_one():
 
 
 def test_shapes_of_the_schedule():
-    rate = anneal.LearnableLR.from_params(
+    rate = schedules.LearnableLR.from_params(
         1e-2, 2.0, 10.0, 0.0, 1.0, steps=100, min_lr=1e-6
     )
     found = np.asarray(rate(jnp.arange(101)))
@@ -189,11 +189,11 @@ def test_shapes_of_the_schedule():
     np.testing.assert_allclose(
         np.asarray(longer(jnp.arange(500, 1001, 10))), found[50:] / 10, rtol=3e-3
     )
-    low = anneal.LearnableLR.from_params(1e-9, steps=100)
+    low = schedules.LearnableLR.from_params(1e-9, steps=100)
     assert float(low(50)) >= 1e-6
     assert float(jax.grad(lambda s: s(50))(low).free["initial_lr"]) > 0
     values: dict[str, Any] = dict(rate.params)
-    params = anneal.LearnableLR.from_params(**values, steps=100).params
+    params = schedules.LearnableLR.from_params(**values, steps=100).params
     for name, value in rate.params.items():
         assert float(params[name]) == pytest.approx(float(value), rel=1e-5)
 
@@ -236,7 +236,7 @@ def test_bad_arguments_are_named(changes, message):
     names = ("batches", "val_batches", "schedule")
     first = [arguments.pop(name) for name in names]
     with pytest.raises(ValueError, match=message):
-        anneal.learn_learning_rate(adapted, params, *first, **arguments)
+        schedules.learn_learning_rate(adapted, params, *first, **arguments)
 
 
 @pytest.mark.parametrize(
@@ -252,4 +252,4 @@ def test_bad_arguments_are_named(changes, message):
 )
 def test_bad_numbers_are_named(values, message):
     with pytest.raises(ValueError, match=message):
-        anneal.LearnableLR.from_params(**values)
+        schedules.LearnableLR.from_params(**values)

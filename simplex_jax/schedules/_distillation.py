@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from .._checks import positive
-from ._learnable import smooth_floor
+from ..anneal import smooth_floor
 from ._run import done, share, stretched
 
 
@@ -34,7 +34,7 @@ class LearnableDistillation:
     with t the step of N, and the floor of ``LearnableSchedule``. They are made for the
     loss $\alpha T^2 \operatorname{KL}(p_T \| q_T) + (1 - \alpha) \operatorname{CE}$.
 
-        >>> taught = anneal.LearnableDistillation.default(steps=100)
+        >>> taught = schedules.LearnableDistillation.default(steps=100)
         >>> f"{taught(100).weight:.3f}"
         '0.258'
 

@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ._learnable_curriculum import LearnableCurriculum
-from ._learnable_distillation import Distillation, LearnableDistillation
-from ._learnable_lr import LearnableLR
-from ._learnable_ramps import LearnableBits, LearnableSparsity
+from ._curriculum import LearnableCurriculum
+from ._distillation import Distillation, LearnableDistillation
+from ._lr import LearnableLR
 from ._piecewise_lr import PiecewiseLR
+from ._ramps import LearnableBits, LearnableSparsity
 
 
 class ScheduleValues(NamedTuple):
@@ -35,8 +35,9 @@ class ScheduleValues(NamedTuple):
 class LearnedSchedules:
     """The schedules that a run is trained by, a pytree; each can be left out.
 
-        >>> both = anneal.LearnedSchedules(
-        ...     lr=anneal.LearnableLR.default(), bits=anneal.LearnableBits.default()
+        >>> both = schedules.LearnedSchedules(
+        ...     lr=schedules.LearnableLR.default(),
+        ...     bits=schedules.LearnableBits.default(),
         ... )
         >>> both(0).sparsity is None, f"{both(0).bits:.0f}"
         (True, '16')

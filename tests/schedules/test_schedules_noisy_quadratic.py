@@ -18,7 +18,7 @@ import optax
 import pytest
 import scipy.linalg
 
-from simplex_jax import anneal
+from simplex_jax import schedules
 
 STEPS, VARIANCE = 31, 0.5
 
@@ -43,8 +43,8 @@ def sgd(schedule):
 
 def learn(curvatures, **options: Any):
     loss, start, noise, held_out = problem(curvatures)
-    rate = anneal.PiecewiseLR.constant(0.3, steps=STEPS, knots=STEPS + 1)
-    learned = anneal.learn_learning_rate(
+    rate = schedules.PiecewiseLR.constant(0.3, steps=STEPS, knots=STEPS + 1)
+    learned = schedules.learn_learning_rate(
         loss,
         start,
         noise,
@@ -56,7 +56,7 @@ def learn(curvatures, **options: Any):
         optimizer=optax.adam(optax.cosine_decay_schedule(0.1, 400)),
         **options,
     )
-    value = anneal.unrolled_loss(
+    value = schedules.unrolled_loss(
         loss, start, noise, held_out, learned.schedule, inner=sgd
     )
     return learned.schedule, float(value)
@@ -76,8 +76,8 @@ def test_the_learned_schedule_is_the_optimal_one():
 def test_its_loss_is_the_recursion_of_second_moments():
     with jax.enable_x64(True):
         loss, start, noise, held_out = problem([2.0])
-        rate = anneal.PiecewiseLR.constant(0.2, steps=STEPS)
-        found = anneal.unrolled_loss(loss, start, noise, held_out, rate, inner=sgd)
+        rate = schedules.PiecewiseLR.constant(0.2, steps=STEPS)
+        found = schedules.unrolled_loss(loss, start, noise, held_out, rate, inner=sgd)
         second = 1.0
         for _ in range(STEPS):
             second = (1 - 0.4) ** 2 * second + 0.4**2 * VARIANCE
@@ -95,7 +95,7 @@ def test_short_horizons_are_biased_where_curvatures_differ():
 
 def test_piecewise_rates_are_log_linear_between_their_points():
     logs = jnp.log(jnp.array([1.0, 4.0, 0.25]))
-    rate = anneal.PiecewiseLR({"log_rates": logs}, 100.0)
+    rate = schedules.PiecewiseLR({"log_rates": logs}, 100.0)
     found = rate(jnp.array([0, 25, 50, 75, 100, 500]))
     np.testing.assert_allclose(found, [1, 2, 4, 1, 0.25, 0.25], rtol=1e-6)
     longer = rate.scaled(steps=200).at_peak(0.1)
@@ -113,8 +113,10 @@ def test_forward_reverse_and_differences_agree(inner):
         loss, start, noise, held_out = problem([1.0, 0.3])
 
         def f(log_rates):
-            rate = anneal.PiecewiseLR({"log_rates": log_rates}, float(STEPS))
-            return anneal.unrolled_loss(loss, start, noise, held_out, rate, inner=inner)
+            rate = schedules.PiecewiseLR({"log_rates": log_rates}, float(STEPS))
+            return schedules.unrolled_loss(
+                loss, start, noise, held_out, rate, inner=inner
+            )
 
         f = jax.jit(f)
         at = jnp.log(jnp.array([0.1, 0.4, 0.3, 0.05]))
