@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 
-from simplex_jax import data, lora, models, pipeline, train
+from simplex_jax import data, lora, models, pipeline, specialists, train
 
 out = Path("runs/quickstart")
 
@@ -15,7 +15,7 @@ out = Path("runs/quickstart")
 base, tokenizer = models.load("smollm2-135m")
 
 # Verified examples, as token ids with the loss on the answers, packed into rows.
-examples = data.generate("sentiment_analysis", 600)
+examples = specialists.generate("sentiment_analysis", 600)
 sequences = [train.chat_tokens(example, tokenizer) for example in examples]
 batches = data.pack(sequences, batch_size=2, length=256)
 
@@ -33,12 +33,12 @@ fitted = train.fit(model, batches, config, steps=steps, folder=out, report=repor
 
 # Held-out prompts come from templates that training never showed.
 merged = lora.merge(fitted.model)
-heldout = data.generate("sentiment_analysis", 32, split="heldout")
+heldout = specialists.generate("sentiment_analysis", 32, split="heldout")
 right = 0
 for example in heldout:
     ids = tokenizer.encode_chat(example.chat()[:-1])
     pieces = models.stream(merged, tokenizer, ids, max_new_tokens=16)
-    verdict = data.verify("sentiment_analysis", example.prompt, "".join(pieces))
+    verdict = specialists.verify("sentiment_analysis", example.prompt, "".join(pieces))
     right += verdict.correct
 print(f"{right} of {len(heldout)} held-out answers are right")
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from . import neural as neural
     from . import pipeline as pipeline
     from . import schedules as schedules
+    from . import specialists as specialists
     from . import text as text
     from . import train as train
 
@@ -37,6 +38,7 @@ _SUBPACKAGES = (
     "neural",
     "pipeline",
     "schedules",
+    "specialists",
     "text",
     "train",
 )

@@ -22,8 +22,18 @@ ALLOWED = {
     "circuits": {"neural"},
     "models": {"gguf", "governance", "text"},
     "schedules": {"anneal"},
+    "specialists": {"data"},
     "train": {"data", "models", "schedules", "text"},
-    "pipeline": {"data", "evals", "gguf", "lora", "models", "text", "train"},
+    "pipeline": {
+        "data",
+        "evals",
+        "gguf",
+        "lora",
+        "models",
+        "specialists",
+        "text",
+        "train",
+    },
     "cli": {"pipeline"},
 }
 PACKAGES = sorted(p.name for p in ROOT.iterdir() if (p / "__init__.py").exists())
@@ -64,7 +74,7 @@ def test_the_scan_sees_every_form_of_import(tmp_path, monkeypatch):
     assert imported_packages(file) == {"models", "text", "lora", "train"}
 
 
-@pytest.mark.parametrize("package", ["data", "evals", "gguf"])
+@pytest.mark.parametrize("package", ["data", "evals", "gguf", "specialists"])
 def test_numpy_packages_do_not_load_jax(package):
     code = f"import sys, simplex_jax.{package}; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -4,7 +4,7 @@ Run it: python examples/specialists/sentiment_analysis.py
 Ten minutes on two cores; the same command goes on with a run that was stopped.
 """
 
-from simplex_jax import data, pipeline
+from simplex_jax import pipeline, specialists
 
 OUT = "runs/example-sentiment_analysis"
 CONFIG = {
@@ -32,8 +32,8 @@ for when, figures in manifest["evaluation"].items():
     print(f"{when}: {figures['accuracy']:.3f} right, 95 % {low:.3f} to {high:.3f}")
 
 # A prompt that neither training nor evaluation has seen.
-prompt = data.generate("sentiment_analysis", 1, seed=1, split="heldout")[0].prompt
-answer = "".join(pipeline.complete(OUT, prompt, chat=True, max_new_tokens=16))
-print(f"{prompt}\n-> {answer}")
-print(data.verify("sentiment_analysis", prompt, answer))
+example = specialists.generate("sentiment_analysis", 1, seed=1, split="heldout")[0]
+answer = "".join(pipeline.complete(OUT, example.prompt, chat=True, max_new_tokens=16))
+print(f"{example.prompt}\n-> {answer}")
+print(specialists.verify("sentiment_analysis", example.prompt, answer))
 print(f"what was measured, with pictures: {OUT}/report.html")

@@ -1,16 +1,11 @@
-"""Draw, verify, split, store and pack training examples.
+"""Examples and plain text: read, split and packed.
 
-``generate`` draws examples of a ``CATALOG`` entry, ``verify`` judges a model's
-answer by the prompt alone; ``read_jsonl`` and ``split_by_hash`` serve the
-user's own data, ``read_documents`` and ``split_documents`` plain text;
-``pack`` turns token sequences into batches of fixed shape.
+An ``Example`` is a conversation whose answers are learned. ``read_jsonl`` and
+``read_documents`` read the user's own, ``split_by_hash`` and ``split_documents`` keep
+training and held-out data apart; ``pack`` turns token sequences into batches of fixed
+shape. Nothing here knows of any specialist.
 """
 
-from ._catalog import CATALOG as CATALOG
-from ._catalog import CatalogEntry as CatalogEntry
-from ._catalog import entry as entry
-from ._catalog import generate as generate
-from ._catalog import verify as verify
 from ._example import Example as Example
 from ._example import Turn as Turn
 from ._example import deduplicate as deduplicate
@@ -23,11 +18,5 @@ from ._packing import pack as pack
 from ._plain_text import Document as Document
 from ._plain_text import distinct_documents as distinct_documents
 from ._plain_text import read_documents as read_documents
-from ._posterior import Solution as Solution
-from ._protocols import Generator as Generator
-from ._protocols import Split as Split
-from ._protocols import Verification as Verification
-from ._protocols import Verifier as Verifier
 from ._splits import split_by_hash as split_by_hash
 from ._splits import split_documents as split_documents
-from ._template import Template as Template

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import data, evals, models
+from .. import data, evals, models, specialists
 from ..text import Tokenizer
 
 _ROWS = 32
@@ -77,7 +77,7 @@ def judge(
         The figures as JSON values.
     """
     verdicts = [
-        data.verify(name, example.prompt, text)
+        specialists.verify(name, example.prompt, text)
         for example, text in zip(examples, answers, strict=True)
     ]
     correct = np.array([v.correct for v in verdicts], float)

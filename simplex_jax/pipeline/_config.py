@@ -104,7 +104,7 @@ class RunConfig:
     """All that decides a run.
 
     Args:
-        specialist: a key of ``data.CATALOG``; None with ``data.file``.
+        specialist: a key of ``specialists.CATALOG``; None with ``data.file``.
         task: None: answers, of a specialist or of the user's own examples. ``lm``: the
             next token of the plain text below the folder ``data.file``.
         base: as for ``models.load``; None: with the task ``lm`` a model from scratch,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import data, models, train
+from .. import data, models, specialists, train
 from ..text import Tokenizer
 from ._answers import answer, judge
 from ._config import RunConfig
@@ -81,7 +81,8 @@ class Examples(Material):
             sample |= {"before": before, "after": after}
             if name is not None:
                 verdicts = [
-                    data.verify(name, example.prompt, text) for text in (before, after)
+                    specialists.verify(name, example.prompt, text)
+                    for text in (before, after)
                 ]
                 sample |= {
                     "expected": verdicts[0].expected,
@@ -158,10 +159,10 @@ def _splits(config: RunConfig) -> tuple[dict[str, list[data.Example]], int]:
     chosen, name = config.data, config.specialist
     if name is not None:
         count = chosen.train_examples
-        found = data.generate(
+        found = specialists.generate(
             name, count + chosen.validation_examples, seed=chosen.seed
         )
-        heldout = data.generate(
+        heldout = specialists.generate(
             name, chosen.heldout_examples, seed=chosen.seed, split="heldout"
         )
         # The generator leaves duplicates out by itself.

@@ -9,7 +9,7 @@ from draws import draws
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simplex_jax import data
+from simplex_jax import data, specialists
 from simplex_jax.data import Example, Turn
 
 texts = st.text(min_size=1).filter(
@@ -62,9 +62,9 @@ def test_written_examples_are_read_back(tmp_path_factory, drawn):
     assert path.read_bytes().count(b"\n") == len(found)
 
 
-@pytest.mark.parametrize("name", data.CATALOG)
+@pytest.mark.parametrize("name", specialists.CATALOG)
 def test_generated_examples_are_read_back(tmp_path, name):
-    drawn = data.generate(name, 20)
+    drawn = specialists.generate(name, 20)
     data.write_jsonl(tmp_path / "x.jsonl", drawn)
     assert data.read_jsonl(tmp_path / "x.jsonl") == drawn
 

@@ -16,7 +16,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from simplex_jax import data, gguf, lora, models, pipeline, schedules, train
+from simplex_jax import (
+    data,
+    gguf,
+    lora,
+    models,
+    pipeline,
+    schedules,
+    specialists,
+    train,
+)
 from simplex_jax.pipeline._run import _open
 
 LIMIT = 128
@@ -498,7 +507,9 @@ def test_a_specialist_is_judged_by_its_verifier(specialist):
     assert [s["prompt"] for s in samples] == [e.prompt for e in heldout]
     for sample in samples:
         for when in ("before", "after"):
-            found = data.verify("sentiment_analysis", sample["prompt"], sample[when])
+            found = specialists.verify(
+                "sentiment_analysis", sample["prompt"], sample[when]
+            )
             assert sample[f"{when}_correct"] == found.correct
             assert sample["expected"] == found.expected
     for when in ("before", "after"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from simplex_jax import data, lora, models, train
+from simplex_jax import data, lora, models, specialists, train
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -28,7 +28,7 @@ def sequences(tiny_llama):
     found = [
         train.chat_tokens(example, tokenizer)
         for name in ("sentiment_analysis", "neural_ir")
-        for example in data.generate(name, 3)
+        for example in specialists.generate(name, 3)
     ]
     return [pair for pair in found if len(pair[0]) <= LENGTH + 1]
 

@@ -8,7 +8,7 @@ from draws import draws
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simplex_jax import data, text, train
+from simplex_jax import data, specialists, text, train
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +20,9 @@ def learned(tokenizer, ids, loss):
     return tokenizer.decode([i for i, w in zip(ids.tolist(), loss, strict=True) if w])
 
 
-@pytest.mark.parametrize("name", list(data.CATALOG))
+@pytest.mark.parametrize("name", list(specialists.CATALOG))
 def test_the_answer_and_its_end_carry_loss(tokenizer, name):
-    for example in data.generate(name, 20):
+    for example in specialists.generate(name, 20):
         ids, loss = train.chat_tokens(example, tokenizer)
         assert learned(tokenizer, ids, loss) == f"{example.response}<|im_end|>"
         start = int(np.argmax(loss > 0))

@@ -12,7 +12,7 @@ from draws import draws
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simplex_jax import data
+from simplex_jax import specialists
 
 # A new entry joins this table: half the SHA-256 of 50 examples of each split.
 CONTRACT = {
@@ -26,10 +26,10 @@ splits = pytest.mark.parametrize("split", SPLITS)
 
 DIGEST = """
 import hashlib, json, sys
-from simplex_jax import data
+from simplex_jax import specialists
 whole = hashlib.sha256()
 for split in ("train", "heldout"):
-    for e in data.generate(sys.argv[1], 50, seed=7, split=split):
+    for e in specialists.generate(sys.argv[1], 50, seed=7, split=split):
         whole.update(json.dumps([e.chat(), e.metadata]).encode())
 print(whole.hexdigest()[:32])
 """
@@ -37,8 +37,8 @@ print(whole.hexdigest()[:32])
 
 MANY = """
 import json, sys
-from simplex_jax import data
-for e in data.generate(sys.argv[1], 6_000, seed=12):
+from simplex_jax import specialists
+for e in specialists.generate(sys.argv[1], 6_000, seed=12):
     print(json.dumps({"prompt": e.prompt, "metadata": e.metadata}))
 """
 
@@ -79,11 +79,11 @@ def wrong_answers(example):
 
 
 def test_the_contract_lists_every_entry():
-    assert set(CONTRACT) == set(data.CATALOG)
-    for name, entry in data.CATALOG.items():
-        assert entry.name == name == data.entry(name).name
-        assert isinstance(entry.generate, data.Generator)
-        assert isinstance(entry.verify, data.Verifier)
+    assert set(CONTRACT) == set(specialists.CATALOG)
+    for name, entry in specialists.CATALOG.items():
+        assert entry.name == name == specialists.entry(name).name
+        assert isinstance(entry.generate, specialists.Generator)
+        assert isinstance(entry.verify, specialists.Verifier)
 
 
 @names
@@ -99,7 +99,7 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process(name):
 )
 @draws(60)
 def test_every_example_passes_its_verifier(name, seed, index, split):
-    entry = data.CATALOG[name]
+    entry = specialists.CATALOG[name]
     example = entry.generate(seed, index, split)
     assert example == entry.generate(seed, index, split)
     meta = example.metadata
@@ -119,12 +119,12 @@ def test_every_example_passes_its_verifier(name, seed, index, split):
 
 @names
 def test_the_verifier_sees_the_prompt_alone(name):
-    example = data.generate(name, 1, seed=3)[0]
-    assert data.verify(name, example.prompt, example.response).correct
+    example = specialists.generate(name, 1, seed=3)[0]
+    assert specialists.verify(name, example.prompt, example.response).correct
     with pytest.raises(ValueError, match="prompt"):
-        data.verify(name, "What is the weather like?", example.response)
+        specialists.verify(name, "What is the weather like?", example.response)
     with pytest.raises(ValueError, match="prompt"):
-        data.verify(name, example.prompt + " ", example.response)
+        specialists.verify(name, example.prompt + " ", example.response)
 
 
 @names
@@ -155,20 +155,24 @@ def test_stated_confidence_is_calibrated_against_the_truth(name, many):
 
 @names
 def test_no_prompt_occurs_twice_nor_in_both_splits(name, many):
-    heldout = data.generate(name, 1_000, seed=12, split="heldout")
+    heldout = specialists.generate(name, 1_000, seed=12, split="heldout")
     prompts = [e.prompt for e in many[name]] + [e.prompt for e in heldout]
     assert len(set(prompts)) == len(prompts)
     used = {e.metadata["split_hash"] for e in many[name]}
     assert used.isdisjoint(e.metadata["split_hash"] for e in heldout)
     for split, examples in (("train", many[name]), ("heldout", heldout)):
-        known = {t.id: t.hash for t in data.CATALOG[name].templates if t.split == split}
+        known = {
+            t.id: t.hash
+            for t in specialists.CATALOG[name].templates
+            if t.split == split
+        }
         seen = {e.metadata["template"]: e.metadata["split_hash"] for e in examples}
         assert seen == known
 
 
 @names
 def test_templates_are_told_apart(name):
-    templates = data.CATALOG[name].templates
+    templates = specialists.CATALOG[name].templates
     assert len({t.id for t in templates}) == len(templates)
     assert len({t.text for t in templates}) == len(templates)
 
@@ -176,15 +180,15 @@ def test_templates_are_told_apart(name):
 @names
 @splits
 def test_a_larger_set_starts_with_the_smaller(name, split):
-    few = data.generate(name, 5, seed=2, split=split)
-    assert data.generate(name, 9, seed=2, split=split)[:5] == few
-    assert data.generate(name, 5, seed=3, split=split) != few
+    few = specialists.generate(name, 5, seed=2, split=split)
+    assert specialists.generate(name, 9, seed=2, split=split)[:5] == few
+    assert specialists.generate(name, 5, seed=3, split=split) != few
     assert {e.metadata["split"] for e in few} == {split}
 
 
 @names
 def test_metadata_is_json(name):
-    meta = data.generate(name, 1, seed=0)[0].metadata
+    meta = specialists.generate(name, 1, seed=0)[0].metadata
     assert json.loads(json.dumps(meta)) == meta
     assert meta["id"] == f"{name}/train/0/0"
 
@@ -199,20 +203,20 @@ def test_metadata_is_json(name):
 )
 def test_generate_refuses(arguments, message):
     with pytest.raises(ValueError, match=message):
-        data.generate(*arguments)
+        specialists.generate(*arguments)
 
 
 def test_a_generator_that_runs_dry_says_so(monkeypatch):
-    from simplex_jax.data import _catalog
+    from simplex_jax.specialists import _catalog
 
-    entry = data.CATALOG["sentiment_analysis"]
+    entry = specialists.CATALOG["sentiment_analysis"]
     dry = SimpleNamespace(
         generate=lambda seed, index, split: entry.generate(0, 0, split)
     )
     monkeypatch.setattr(_catalog, "entry", lambda name: dry)
     monkeypatch.setattr(_catalog, "_PATIENCE", 10)
     with pytest.raises(ValueError, match="only 1 distinct prompts"):
-        data.generate("sentiment_analysis", 2)
+        specialists.generate("sentiment_analysis", 2)
 
 
 def test_classes_are_balanced(many):
@@ -226,5 +230,5 @@ def test_classes_are_balanced(many):
 
 
 def test_the_package_needs_no_jax():
-    code = "import sys, simplex_jax.data; sys.exit('jax' in sys.modules)"
+    code = "import sys, simplex_jax.specialists; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,7 +7,7 @@ known chance, each printed copy by itself; every other digit stays.
 import itertools
 from collections.abc import Iterable
 
-from ._draws import Draws
+from .._draws import Draws
 
 CONFUSABLE = {"1": "7", "7": "1", "3": "8", "8": "3", "5": "6", "6": "5"}
 DENOMINATOR = 100

@@ -5,7 +5,7 @@ sentences use the verdict words of the training sentences in other frames: the
 two groups share no four consecutive words outside the slots, over all classes.
 """
 
-from ._template import Template
+from .._template import Template
 
 CLASSES = ("positive", "negative", "neutral")
 

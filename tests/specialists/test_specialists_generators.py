@@ -11,14 +11,21 @@ from draws import draws
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simplex_jax import data
-from simplex_jax.data import _documents, _neural_ir, _scan, _sentiment
-from simplex_jax.data._draws import Draws
-from simplex_jax.data._gates import GATES, Program, parse, table
-from simplex_jax.data._posterior import solve
-from simplex_jax.data._protocols import read_confidence
-from simplex_jax.data._sentiment_templates import ADJECTIVES, CLASSES, ITEMS, VERDICTS
-from simplex_jax.data._sentiment_templates import TEMPLATES as REVIEWS
+from simplex_jax import specialists
+from simplex_jax.specialists._draws import Draws
+from simplex_jax.specialists._posterior import solve
+from simplex_jax.specialists._protocols import read_confidence
+from simplex_jax.specialists.cues import _sentiment
+from simplex_jax.specialists.cues._sentiment_templates import (
+    ADJECTIVES,
+    CLASSES,
+    ITEMS,
+    VERDICTS,
+)
+from simplex_jax.specialists.cues._sentiment_templates import TEMPLATES as REVIEWS
+from simplex_jax.specialists.programs import _neural_ir
+from simplex_jax.specialists.programs._gates import GATES, Program, parse, table
+from simplex_jax.specialists.records import _documents, _scan
 
 
 def four_grams(templates):
@@ -95,8 +102,8 @@ def test_a_review_by_hand():
     ],
 )
 def test_sentiment_responses_are_read_robustly(response, answer, confidence):
-    example = data.generate("sentiment_analysis", 1)[0]
-    found = data.verify("sentiment_analysis", example.prompt, response)
+    example = specialists.generate("sentiment_analysis", 1)[0]
+    found = specialists.verify("sentiment_analysis", example.prompt, response)
     assert (found.answer, found.confidence) == (answer, confidence)
     assert found.parsed == (answer is not None)
 
@@ -120,7 +127,9 @@ def test_read_confidence(text, value):
 
 def test_documents_add_up():
     for split in ("train", "heldout"):
-        for example in data.generate("document_extraction", 300, seed=5, split=split):
+        for example in specialists.generate(
+            "document_extraction", 300, seed=5, split=split
+        ):
             for key in ("truth", "answer"):
                 fields = json.loads(str(example.metadata[key]))
                 if "total" not in fields:
@@ -178,21 +187,21 @@ def test_the_scan_is_a_channel(truth, chance):
     ],
 )
 def test_hostile_json_is_no_right_answer(response):
-    example = data.generate("document_extraction", 1)[0]
-    found = data.verify("document_extraction", example.prompt, response)
+    example = specialists.generate("document_extraction", 1)[0]
+    found = specialists.verify("document_extraction", example.prompt, response)
     assert not found.correct and found.score == 0 and found.confidence is None
 
 
 def test_a_document_scores_by_its_fields():
-    example = data.generate("document_extraction", 1)[0]
+    example = specialists.generate("document_extraction", 1)[0]
     fields = json.loads(str(example.metadata["answer"]))
     half = dict.fromkeys(fields, "x") | {"party": fields["party"]}
-    found = data.verify("document_extraction", example.prompt, f"Sure:\n{half}")
+    found = specialists.verify("document_extraction", example.prompt, f"Sure:\n{half}")
     assert not found.parsed
-    found = data.verify("document_extraction", example.prompt, json.dumps(half))
+    found = specialists.verify("document_extraction", example.prompt, json.dumps(half))
     assert found.parsed and found.score == pytest.approx(1 / len(fields))
     backwards = json.dumps(dict(reversed(fields.items())))
-    found = data.verify(
+    found = specialists.verify(
         "document_extraction", example.prompt, f"```json\n{backwards}```"
     )
     assert found.correct and found.answer == example.metadata["answer"]
@@ -212,7 +221,7 @@ def test_the_ten_programs_are_all_functions_of_both_inputs():
 def test_any_program_of_the_same_function_is_right():
     example = next(
         e
-        for e in data.generate("neural_ir", 200)
+        for e in specialists.generate("neural_ir", 200)
         if str(e.metadata["answer"]).startswith("xor(")
     )
     x, y = str(example.metadata["answer"])[4:-1].split(", ")
@@ -221,11 +230,11 @@ def test_any_program_of_the_same_function_is_right():
         f"The gate is not(iff({x},{y})), 50%",
         f"and(or({x}, {y}), nand({x}, {y}))",
     ):
-        found = data.verify("neural_ir", example.prompt, program)
+        found = specialists.verify("neural_ir", example.prompt, program)
         assert found.correct and found.answer == example.metadata["answer"]
     for program in (f"xor({x})", f"xor({x}, z)", f"{x}", "not(" * 10_000):
-        assert not data.verify("neural_ir", example.prompt, program).parsed
-    found = data.verify("neural_ir", example.prompt, f"and({x}, {x}) (0.5)")
+        assert not specialists.verify("neural_ir", example.prompt, program).parsed
+    found = specialists.verify("neural_ir", example.prompt, f"and({x}, {x}) (0.5)")
     assert found.parsed and not found.correct and found.answer == f"and({x}, {x})"
 
 

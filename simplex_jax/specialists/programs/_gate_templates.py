@@ -5,7 +5,7 @@ frame takes the description. A held-out prompt joins a held-out description with
 a held-out frame.
 """
 
-from ._template import Template
+from .._template import Template
 
 _TRAIN = {
     "and({x}, {y})": """

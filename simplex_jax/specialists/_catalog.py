@@ -1,74 +1,25 @@
-"""The catalog of generators, and data sets drawn from it."""
+"""The catalog of specialists, and data sets drawn from it."""
 
 import difflib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from .._checks import at_least, one_of
-from . import _documents, _neural_ir, _sentiment
-from ._document_templates import TEMPLATES as DOCUMENT_TEMPLATES
-from ._example import Example, prompt_hash
-from ._gate_templates import TEMPLATES as GATE_TEMPLATES
-from ._posterior import Solution
-from ._protocols import Generator, Split, Verification, Verifier
-from ._sentiment_templates import TEMPLATES as SENTIMENT_TEMPLATES
-from ._template import Template
+from ..data import Example, prompt_hash
+from ._entry import CatalogEntry
+from ._protocols import Split, Verification
+from .cues import SENTIMENT_ANALYSIS
+from .programs import NEURAL_IR
+from .records import DOCUMENT_EXTRACTION
 
 # A stream that gives this many known prompts in a row has nothing new to give.
 _PATIENCE = 10_000
 
 
-@dataclass(frozen=True)
-class CatalogEntry:
-    """A specialist's data: how to draw it and how to judge answers.
-
-    Attributes:
-        name: the key in ``CATALOG``.
-        summary: what the specialist does, in one line.
-        generate: draws one example.
-        infer: recomputes the best answer from a prompt.
-        verify: judges a response to a prompt.
-        templates: those of both splits.
-    """
-
-    name: str
-    summary: str
-    generate: Generator
-    infer: Callable[[str], Solution]
-    verify: Verifier
-    templates: tuple[Template, ...]
-
-
 CATALOG: Mapping[str, CatalogEntry] = MappingProxyType(
-    {
-        "sentiment_analysis": CatalogEntry(
-            "sentiment_analysis",
-            "Names the sentiment of a product review and its probability.",
-            _sentiment.generate,
-            _sentiment.infer,
-            _sentiment.verify,
-            SENTIMENT_TEMPLATES,
-        ),
-        "document_extraction": CatalogEntry(
-            "document_extraction",
-            "Reads invoices, receipts and letters from bad scans into JSON.",
-            _documents.generate,
-            _documents.infer,
-            _documents.verify,
-            DOCUMENT_TEMPLATES,
-        ),
-        "neural_ir": CatalogEntry(
-            "neural_ir",
-            "Writes the logic program of a gate from words and noisy readings.",
-            _neural_ir.generate,
-            _neural_ir.infer,
-            _neural_ir.verify,
-            GATE_TEMPLATES,
-        ),
-    }
+    {each.name: each for each in (SENTIMENT_ANALYSIS, DOCUMENT_EXTRACTION, NEURAL_IR)}
 )
-"""Every generator there is, by name."""
+"""Every specialist there is, by name."""
 
 
 def entry(name: str) -> CatalogEntry:

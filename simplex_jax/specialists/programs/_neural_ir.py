@@ -10,14 +10,15 @@ states. Inputs read in the question's order: 01 is the first off, the second on.
 import functools
 import re
 
-from ._draws import Draws
-from ._example import Example
+from ...data import Example
+from .._draws import Draws
+from .._entry import CatalogEntry
+from .._posterior import Solution, solve
+from .._protocols import Split, Verification, read_confidence, verdict
+from .._provenance import provenance
+from .._template import Template, read
 from ._gate_templates import PROGRAMS, TEMPLATES
 from ._gates import Program, parse, table
-from ._posterior import Solution, solve
-from ._protocols import Split, Verification, read_confidence, verdict
-from ._provenance import provenance
-from ._template import Template, read
 
 NAME = "neural_ir"
 # How often each describes the true function, in percent.
@@ -172,3 +173,13 @@ def _canonical(program: Program, inputs: tuple[str, str]) -> str:
 @functools.cache
 def _by_program(split: str, program: str) -> tuple[Template, ...]:
     return tuple(t for t in TEMPLATES if t.split == split and t.label == program)
+
+
+NEURAL_IR = CatalogEntry(
+    NAME,
+    "Writes the logic program of a gate from words and noisy readings.",
+    generate,
+    infer,
+    verify,
+    TEMPLATES,
+)

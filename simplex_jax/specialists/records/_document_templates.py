@@ -1,6 +1,6 @@
 """Layouts of the business documents, and the words that fill them."""
 
-from ._template import Template
+from .._template import Template
 
 SURNAMES = (
     "Abbott Baker Carver Dalton Ellis Fisher Grant Harper Ingram Jensen Keller Lowell "

@@ -16,14 +16,15 @@ import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
+from ...data import Example
+from .._draws import Draws
+from .._entry import CatalogEntry
+from .._posterior import Solution, solve
+from .._protocols import Split, Verification, verdict
+from .._provenance import provenance
+from .._template import Template, read
 from ._document_templates import ITEMS, MONTHS, SURNAMES, TEMPLATES, TRADES
-from ._draws import Draws
-from ._example import Example
-from ._posterior import Solution, solve
-from ._protocols import Split, Verification, verdict
-from ._provenance import provenance
 from ._scan import copies, corrupt, likelihood, truths
-from ._template import Template, read
 
 NAME = "document_extraction"
 FIELDS = {
@@ -266,3 +267,13 @@ def _same(found: object, expected: object) -> bool:
 @functools.cache
 def _of_split(split: str) -> tuple[Template, ...]:
     return tuple(t for t in TEMPLATES if t.split == split)
+
+
+DOCUMENT_EXTRACTION = CatalogEntry(
+    NAME,
+    "Reads invoices, receipts and letters from bad scans into JSON.",
+    generate,
+    infer,
+    verify,
+    TEMPLATES,
+)

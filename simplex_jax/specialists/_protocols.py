@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
-from ._example import Example
+from ..data import Example
 from ._posterior import Solution
 
 Split: TypeAlias = Literal["train", "heldout"]

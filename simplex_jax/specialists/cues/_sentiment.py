@@ -10,13 +10,14 @@ does not follow shows one of the two other classes.
 import functools
 import re
 
-from ._draws import Draws
-from ._example import Example
-from ._posterior import Solution, solve
-from ._protocols import Split, Verification, read_confidence, verdict
-from ._provenance import provenance
+from ...data import Example
+from .._draws import Draws
+from .._entry import CatalogEntry
+from .._posterior import Solution, solve
+from .._protocols import Split, Verification, read_confidence, verdict
+from .._provenance import provenance
+from .._template import Template, read
 from ._sentiment_templates import ADJECTIVES, CLASSES, ITEMS, TEMPLATES
-from ._template import Template, read
 
 NAME = "sentiment_analysis"
 QUESTION = "Positive, negative or neutral? Answer as label (confidence)."
@@ -160,3 +161,13 @@ def _adjective(draws: Draws, expressed: str) -> str:
 @functools.cache
 def _by_label(split: str, label: str) -> tuple[Template, ...]:
     return tuple(t for t in TEMPLATES if t.split == split and t.label == label)
+
+
+SENTIMENT_ANALYSIS = CatalogEntry(
+    NAME,
+    "Names the sentiment of a product review and its probability.",
+    generate,
+    infer,
+    verify,
+    TEMPLATES,
+)
