@@ -299,13 +299,13 @@ def take_turns(work: dict[str, tuple[Callable, list]], alternations: int) -> dic
 
 def generated(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return token ids and losses of an equal mix of the generators, shuffled."""
-    from simplex_jax import gguf, models, specialists, train
+    from simplex_jax import gguf, models, specialists, text
     from simplex_jax.text import Tokenizer
 
     with gguf.open(models.fetch("smollm2-135m")) as file:
         tokenizer = Tokenizer.from_gguf(file.metadata)
     examples = [
-        train.chat_tokens(example, tokenizer)
+        text.chat_tokens(example, tokenizer)
         for name in specialists.CATALOG
         for example in specialists.generate(name, count // len(specialists.CATALOG))
     ]

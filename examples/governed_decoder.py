@@ -39,8 +39,8 @@ def config(tokenizer, ffn, governance=None):
 
 
 def windows(documents, tokenizer):
-    encoded = (train.document_tokens(d.text, tokenizer) for d in documents)
-    return [piece for ids in encoded for piece in train.token_windows(ids, LENGTH)]
+    encoded = (text.document_tokens(d.text, tokenizer) for d in documents)
+    return [piece for ids in encoded for piece in text.token_windows(ids, LENGTH)]
 
 
 def bits_per_byte(model, heldout, size):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 
-from simplex_jax import data, lora, models, pipeline, specialists, train
+from simplex_jax import data, lora, models, pipeline, specialists, text, train
 
 out = Path("runs/quickstart")
 
@@ -16,7 +16,7 @@ base, tokenizer = models.load("smollm2-135m")
 
 # Verified examples, as token ids with the loss on the answers, packed into rows.
 examples = specialists.generate("sentiment_analysis", 600)
-sequences = [train.chat_tokens(example, tokenizer) for example in examples]
+sequences = [text.chat_tokens(example, tokenizer) for example in examples]
 batches = data.pack(sequences, batch_size=2, length=256)
 
 # What trains is the adapters; fit resumes where a run was interrupted.

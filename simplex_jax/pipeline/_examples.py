@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import data, models, specialists, train
-from ..text import Tokenizer
+from .. import data, models, specialists
+from ..text import Tokenizer, chat_tokens
 from ._answers import answer, judge
 from ._config import RunConfig
 from ._llamacpp import chat_completion
@@ -196,7 +196,7 @@ def _encode(
         try:
             if all(turn.role != "user" for turn in example.messages):
                 raise ValueError("no user turn; give the assistant something to answer")
-            found.append(train.chat_tokens(example, tokenizer))
+            found.append(chat_tokens(example, tokenizer))
         except ValueError as error:
             opening = repr(example.messages[0].content[:40])
             raise ValueError(f"{split} example {i}, {opening}: {error}") from error

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from .. import data, gguf, models, train
-from ..text import Tokenizer
+from .. import data, gguf, models
+from ..text import Tokenizer, chat_tokens
 from ._llamacpp import LlamaCpp
 from ._verify import MESSAGES, PROMPTS
 
@@ -142,7 +142,7 @@ def chat_rows(
     """
     rows: list[list[int]] = []
     for example in examples:
-        ids = train.chat_tokens(example, tokenizer)[0].tolist()
+        ids = chat_tokens(example, tokenizer)[0].tolist()
         if len(ids) <= model.config.max_position_embeddings:
             rows.append(ids)
         if sum(map(len, rows)) >= _CHAT_TOKENS:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from .. import data, models, text, train
+from .. import data, models, text
 from .._files import replacing
 from ..text import Tokenizer
 from ._config import RunConfig
@@ -206,7 +206,7 @@ def make_texts(config: RunConfig, tokenizer: Tokenizer, context: int) -> Texts:
     length, splits = config.training.max_length, read_splits(config)
     facts: dict[str, Any] = {"tokenizer": _fingerprint(tokenizer)}
     encoded = {
-        split: [train.document_tokens(d.text, tokenizer) for d in documents]
+        split: [text.document_tokens(d.text, tokenizer) for d in documents]
         for split, documents in splits.items()
     }
     for split, documents in splits.items():
@@ -223,7 +223,7 @@ def make_texts(config: RunConfig, tokenizer: Tokenizer, context: int) -> Texts:
             "training.max_length"
         )
     windows = {
-        split: [piece for ids in found for piece in train.token_windows(ids, length)]
+        split: [piece for ids in found for piece in text.token_windows(ids, length)]
         for split, found in encoded.items()
     }
     packed = pack(config, windows)

@@ -1,8 +1,7 @@
 """Train a model: loss, step and loop, with checkpoints, on one device or many.
 
 ``fit`` is the loop; ``make_step`` the pure step under it; ``nll`` the loss under that.
-``chat_tokens`` turns conversations, ``document_tokens`` and ``token_windows`` texts,
-into what ``data.pack`` takes.
+``text`` turns conversations and documents into what ``data.pack`` takes.
 """
 
 from ._checkpoint import Checkpoints as Checkpoints
@@ -24,6 +23,3 @@ from ._step import init_state as init_state
 from ._step import make_evaluation as make_evaluation
 from ._step import make_step as make_step
 from ._step import mean_over as mean_over
-from ._tokens import chat_tokens as chat_tokens
-from ._tokens import document_tokens as document_tokens
-from ._tokens import token_windows as token_windows

@@ -468,12 +468,12 @@ FAULTS = (
         "train/test_train_fit",
     ),
     _fault(
-        "train",
+        "text",
         "the end of an answer carries no loss",
-        "_tokens",
+        "_sequences",
         "loss += [example.weight] * (ends[-1] + 1)",
         "loss += [example.weight] * ends[-1]",
-        "train/test_train_tokens",
+        "text/test_text_sequences",
     ),
     # data
     _fault(

@@ -24,6 +24,7 @@ from simplex_jax import (
     pipeline,
     schedules,
     specialists,
+    text,
     train,
 )
 from simplex_jax.pipeline._run import _open
@@ -374,7 +375,7 @@ def test_own_data_is_judged_by_loss_and_token_accuracy(finished, base):
     # Once more without packing, one conversation at a time.
     total = hits = weight = 0.0
     for example in data.read_jsonl(finished.folder / "data" / "heldout.jsonl"):
-        ids, loss = train.chat_tokens(example, tokenizer)
+        ids, loss = text.chat_tokens(example, tokenizer)
         if len(ids) > LIMIT + 1:
             continue
         z = logits(model, ids[:-1]).astype(np.float64)

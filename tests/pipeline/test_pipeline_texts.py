@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simplex_jax import models, pipeline, text, train
+from simplex_jax import models, pipeline, text
 from simplex_jax.pipeline._run import _load
 from simplex_jax.text import Tokenizer
 
@@ -139,11 +139,11 @@ def test_the_figures_are_those_of_every_heldout_token_once(finished, folder):
     nats, tokens, size = 0.0, 0, 0
     for name in documents_of(out)["heldout"]:
         content = (folder / name).read_text()
-        ids = train.document_tokens(content, tokenizer)
+        ids = text.document_tokens(content, tokenizer)
         assert tokenizer.decode(ids.tolist(), skip_special=True) == content
         size += len(content.encode())
         tokens += len(ids) - 1
-        for piece, _ in train.token_windows(ids, 32):
+        for piece, _ in text.token_windows(ids, 32):
             padded = np.zeros((1, 32), np.int32)
             padded[0, : len(piece) - 1] = piece[:-1]
             logprobs = np.asarray(forward(jnp.asarray(padded)))[0]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from simplex_jax import data, lora, models, specialists, train
+from simplex_jax import data, lora, models, specialists, text, train
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -26,7 +26,7 @@ def sequences(tiny_llama):
     """Short conversations whose answers differ in length."""
     _, tokenizer = tiny_llama
     found = [
-        train.chat_tokens(example, tokenizer)
+        text.chat_tokens(example, tokenizer)
         for name in ("sentiment_analysis", "neural_ir")
         for example in specialists.generate(name, 3)
     ]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..data import Example
-from ..text import Tokenizer
+from ._tokenizer import Tokenizer
 
 # Texts that end a document in the base models' own training.
 _ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>")

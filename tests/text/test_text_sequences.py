@@ -8,7 +8,7 @@ from draws import draws
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simplex_jax import data, specialists, text, train
+from simplex_jax import data, specialists, text
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def learned(tokenizer, ids, loss):
 @pytest.mark.parametrize("name", list(specialists.CATALOG))
 def test_the_answer_and_its_end_carry_loss(tokenizer, name):
     for example in specialists.generate(name, 20):
-        ids, loss = train.chat_tokens(example, tokenizer)
+        ids, loss = text.chat_tokens(example, tokenizer)
         assert learned(tokenizer, ids, loss) == f"{example.response}<|im_end|>"
         start = int(np.argmax(loss > 0))
         assert ids[:start].tolist() == tokenizer.encode_chat(example.chat()[:-1])
@@ -39,7 +39,7 @@ def test_every_assistant_turn_carries_loss_with_the_examples_weight(tokenizer):
     ]
     messages = tuple(data.Turn(*turn) for turn in turns)
     example = data.Example(messages, weight=0.5)
-    ids, loss = train.chat_tokens(example, tokenizer)
+    ids, loss = text.chat_tokens(example, tokenizer)
     assert set(loss.tolist()) == {0.0, 0.5}
     said = learned(tokenizer, ids, loss)
     assert said == "2<|im_end|>  four\n\nor 4 <|im_end|>"
@@ -61,7 +61,7 @@ def test_a_template_that_ends_no_turn_is_refused(tokenizer):
         "{% if add_generation_prompt %}assistant: {% endif %}",
     )
     with pytest.raises(ValueError, match="message 1: .* would not stop"):
-        train.chat_tokens(data.Example.from_pair("a", "b"), silent)
+        text.chat_tokens(data.Example.from_pair("a", "b"), silent)
 
 
 def test_a_template_that_rewrites_the_past_is_refused(tokenizer):
@@ -73,18 +73,18 @@ def test_a_template_that_rewrites_the_past_is_refused(tokenizer):
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
     )
     pair = data.Example.from_pair("a", "b")
-    assert train.chat_tokens(pair, rewriting)[1].any()
+    assert text.chat_tokens(pair, rewriting)[1].any()
     turns = ("user", "assistant", "user", "assistant")
     messages = tuple(data.Turn(role, "some words") for role in turns)
     with pytest.raises(ValueError, match="rewrites what stands before"):
-        train.chat_tokens(data.Example(messages), rewriting)
+        text.chat_tokens(data.Example(messages), rewriting)
 
 
 @draws(50)
 @given(st.integers(2, 200), st.integers(1, 64))
 def test_windows_predict_every_token_once_and_never_the_first(count, length):
     ids = np.arange(count, dtype=np.int32)
-    pieces = train.token_windows(ids, length)
+    pieces = text.token_windows(ids, length)
     targets = np.concatenate([piece[1:] for piece, _ in pieces])
     assert targets.tolist() == ids[1:].tolist()
     assert all(2 <= len(piece) <= length + 1 for piece, _ in pieces)
@@ -93,7 +93,7 @@ def test_windows_predict_every_token_once_and_never_the_first(count, length):
 
 def test_a_document_begins_and_ends_with_tokens_of_its_own():
     tokenizer = text.train_bpe(["the cat sat on the mat"] * 3, 260)
-    ids = train.document_tokens("the mat<|endoftext|>", tokenizer).tolist()
+    ids = text.document_tokens("the mat<|endoftext|>", tokenizer).tolist()
     assert ids[0] == ids[-1] == 0
     assert 0 not in ids[1:-1]
     assert tokenizer.decode(ids[1:-1]) == "the mat<|endoftext|>"
@@ -103,8 +103,8 @@ def test_a_document_begins_and_ends_with_tokens_of_its_own():
         eos_id=None,
     )
     with pytest.raises(ValueError, match="no token that ends a text"):
-        train.document_tokens("the mat", endless)
+        text.document_tokens("the mat", endless)
     # Without BOS a text begins with the end of the one before it.
     other = dataclasses.replace(endless, eos_id=5, bos_id=None, add_bos=False)
-    ids = train.document_tokens("cat", other).tolist()
+    ids = text.document_tokens("cat", other).tolist()
     assert ids == [5, *other.encode("cat"), 5]
