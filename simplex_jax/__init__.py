@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from . import models as models
     from . import neural as neural
     from . import pipeline as pipeline
+    from . import report as report
     from . import schedules as schedules
     from . import specialists as specialists
     from . import text as text
@@ -37,6 +38,7 @@ _SUBPACKAGES = (
     "models",
     "neural",
     "pipeline",
+    "report",
     "schedules",
     "specialists",
     "text",

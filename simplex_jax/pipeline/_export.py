@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 from .. import data, gguf, models
 from .._files import replacing
+from ..report import read_manifest
 from ..text import Tokenizer, modelfile
 from ._parity import chat_rows, parity, text_rows
 from ._passage import PASSAGE
-from ._source import open_model, read_manifest, read_text
+from ._source import open_model, read_text
 
 
 class Exported(NamedTuple):

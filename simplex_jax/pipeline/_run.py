@@ -19,15 +19,14 @@ from flax import nnx
 
 from .. import lora, models, train
 from .._files import replacing
+from ..report import model_card, read_manifest, report_html, write_manifest
 from ..text import Tokenizer
-from ._card import model_card
 from ._config import RunConfig, differences, make_config
 from ._examples import make_examples
 from ._export import write_modelfile
 from ._material import Material
 from ._parity import parity
-from ._report import report_html
-from ._source import MANIFEST, open_model, read_manifest
+from ._source import open_model
 from ._texts import make_texts, train_tokenizer
 from ._verify import verify
 
@@ -157,9 +156,7 @@ class _Run:
         return manifest
 
     def save(self) -> None:
-        text = json.dumps(self.manifest, indent=2, ensure_ascii=False, allow_nan=False)
-        with replacing(self.out / MANIFEST) as put:
-            put(f"{text}\n".encode())
+        write_manifest(self.out, self.manifest)
 
     def share(self, share: float) -> None:
         """Tell how far a stage is that has nothing to save when it is stopped."""

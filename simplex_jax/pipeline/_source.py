@@ -1,16 +1,13 @@
 """Open what a command is given: a model from any source, or a run's folder."""
 
-import json
 import os
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 
 from .. import lora, models
+from ..report import read_manifest
 from ..text import Tokenizer
-
-MANIFEST = "manifest.json"
 
 
 def open_model(source: str | os.PathLike) -> tuple[models.Decoder, Tokenizer]:
@@ -60,29 +57,3 @@ def read_text(path: str | os.PathLike) -> str:
         return Path(path).read_text("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{os.fspath(path)} is not UTF-8: {error}") from None
-
-
-def read_manifest(folder: str | os.PathLike) -> dict[str, Any] | None:
-    """Return a run's manifest, or None where the folder holds none.
-
-    Args:
-        folder: of a run.
-
-    Returns:
-        JSON values with at least ``status``, ``name``, ``config`` and ``versions``.
-
-    Raises:
-        ValueError: where the file is no manifest.
-    """
-    path = Path(folder) / MANIFEST
-    if not path.is_file():
-        return None
-    try:
-        manifest = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON: {error}") from error
-    if not isinstance(manifest, dict) or not (
-        {"status", "name", "config", "versions"} <= set(manifest)
-    ):
-        raise ValueError(f"{path}: not the manifest of a run")
-    return manifest

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from . import _report_plots as plots
-from ._report_html import details, facts, figure, missing, page, paragraph, table
+from . import _plots as plots
+from ._html import details, facts, figure, missing, page, paragraph, table
 from ._results import basis, calibration_results, calibrations, results
 
 _LOSS_ROWS = 20

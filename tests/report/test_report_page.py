@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from simplex_jax.pipeline._card import model_card
-from simplex_jax.pipeline._report import report_html
-from simplex_jax.pipeline._report_plots import MISSING
+from simplex_jax.report import model_card, report_html
+from simplex_jax.report._plots import MISSING
 
 HOSTILE = "</td><script>alert('1')</script><img src=\"https://x.example/a\" onerror=b>"
 MINIMAL = {"status": "failed", "name": "x", "config": {}, "versions": {}}
