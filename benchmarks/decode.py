@@ -22,7 +22,7 @@ import torch
 import transformers
 
 from simplex_jax import models
-from simplex_jax.pipeline import LlamaCpp
+from simplex_jax.export import LlamaCpp
 
 TEXT = (
     "The history of computing is longer than the history of computing hardware. "

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from pydoc_data import topics
 
-from simplex_jax import gguf, models, pipeline
+from simplex_jax import export, gguf, models
 
 
 def main() -> None:
@@ -39,14 +39,14 @@ def main() -> None:
         text = folder / "calibration.txt"
         text.write_text("\n\n".join(texts[::2]), "utf-8")
         matrix = folder / "imatrix.gguf"
-        found = pipeline.imatrix(source, text, matrix, max_chunks=args.chunks)
+        found = export.imatrix(source, text, matrix, max_chunks=args.chunks)
         print(f"{found.tokens} tokens of calibration, {result['tokens']} held out")
         print(f"{'file':20} {'bits':>5} {'KL, nats':>9} {'same top':>9} {'ppl':>8}")
         for file_type in ("q4_k_m", "q3_k_m"):
             for given in (None, gguf.read_imatrix(matrix)):
                 path = folder / "quantized.gguf"
                 gguf.quantize(source, path, file_type, imatrix=given)
-                compared = pipeline.parity(path, model, tokenizer, rows)
+                compared = export.parity(path, model, tokenizer, rows)
                 here = compared["here"]
                 label = file_type + (" + imatrix" if given else "")
                 result["files"][label] = {

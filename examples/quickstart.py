@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 
-from simplex_jax import data, lora, models, pipeline, specialists, text, train
+from simplex_jax import data, export, lora, models, specialists, text, train
 
 out = Path("runs/quickstart")
 
@@ -46,5 +46,5 @@ print(f"{right} of {len(heldout)} held-out answers are right")
 file = out / "quickstart-q4_k_m.gguf"
 models.save_gguf(merged, tokenizer, file, "q4_k_m")
 print(f"{file}: {file.stat().st_size / 1e6:.0f} MB")
-if pipeline.verify(file).passed:
+if export.verify(file).passed:
     print("llama.cpp computes the same")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from . import data as data
     from . import dual as dual
     from . import evals as evals
+    from . import export as export
     from . import gguf as gguf
     from . import governance as governance
     from . import lora as lora
@@ -32,6 +33,7 @@ _SUBPACKAGES = (
     "data",
     "dual",
     "evals",
+    "export",
     "gguf",
     "governance",
     "lora",

@@ -24,10 +24,12 @@ ALLOWED = {
     "specialists": {"data"},
     "text": {"data"},
     "models": {"gguf", "governance", "text"},
+    "export": {"data", "gguf", "lora", "models", "report", "text"},
     "train": {"data", "models", "schedules"},
     "pipeline": {
         "data",
         "evals",
+        "export",
         "gguf",
         "lora",
         "models",
@@ -36,7 +38,7 @@ ALLOWED = {
         "text",
         "train",
     },
-    "cli": {"pipeline"},
+    "cli": {"export", "pipeline"},
 }
 PACKAGES = sorted(p.name for p in ROOT.iterdir() if (p / "__init__.py").exists())
 

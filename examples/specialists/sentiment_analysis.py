@@ -4,7 +4,7 @@ Run it: python examples/specialists/sentiment_analysis.py
 Ten minutes on two cores; the same command goes on with a run that was stopped.
 """
 
-from simplex_jax import pipeline, specialists
+from simplex_jax import export, pipeline, specialists
 
 OUT = "runs/example-sentiment_analysis"
 CONFIG = {
@@ -33,7 +33,7 @@ for when, figures in manifest["evaluation"].items():
 
 # A prompt that neither training nor evaluation has seen.
 example = specialists.generate("sentiment_analysis", 1, seed=1, split="heldout")[0]
-answer = "".join(pipeline.complete(OUT, example.prompt, chat=True, max_new_tokens=16))
+answer = "".join(export.complete(OUT, example.prompt, chat=True, max_new_tokens=16))
 print(f"{example.prompt}\n-> {answer}")
 print(specialists.verify("sentiment_analysis", example.prompt, answer))
 print(f"what was measured, with pictures: {OUT}/report.html")

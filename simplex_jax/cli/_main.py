@@ -49,11 +49,11 @@ class Generate:
 
     def __call__(self) -> int:
         """Run the command and return the exit status."""
-        from .. import pipeline
+        from .. import export
 
         options = dataclasses.asdict(self)
         with working("loading"):
-            pieces = pipeline.complete(**options)
+            pieces = export.complete(**options)
         if not self.chat:
             print(self.prompt, end="", flush=True)
         for piece in pieces:
@@ -81,11 +81,11 @@ class Export:
 
     def __call__(self) -> int:
         """Run the command and return the exit status."""
-        from .. import pipeline
+        from .. import export
         from ._tables import parity_table
 
         with progress_bar("exporting") as progress:
-            written = pipeline.export(
+            written = export.export(
                 self.source,
                 self.out,
                 self.type,
@@ -134,7 +134,7 @@ class Quantize:
 
     def __call__(self) -> int:
         """Run the command and return the exit status."""
-        from .. import pipeline
+        from .. import export
         from ._tables import plan_table
 
         options = {
@@ -146,12 +146,12 @@ class Quantize:
             "leave_output_tensor": self.leave_output_tensor,
         }
         if self.dry_run:
-            plan_table(pipeline.plan_quantization(self.path, self.type, **options))
+            plan_table(export.plan_quantization(self.path, self.type, **options))
             return 0
         if self.out is None:
             raise ValueError("out is missing; name the file to write, or ask --dry-run")
         with progress_bar("quantizing") as progress:
-            pipeline.quantize(
+            export.quantize(
                 self.path,
                 self.out,
                 self.type,
@@ -184,10 +184,10 @@ class Imatrix:
 
     def __call__(self) -> int:
         """Run the command and return the exit status."""
-        from .. import pipeline
+        from .. import export
 
         with progress_bar("reading") as progress:
-            matrix = pipeline.imatrix(
+            matrix = export.imatrix(
                 self.source,
                 self.data,
                 self.out,
@@ -222,11 +222,11 @@ class Verify:
 
     def __call__(self) -> int:
         """Run the command and return the exit status: 1 where the sides differ."""
-        from .. import pipeline
+        from .. import export
         from ._tables import verification_table
 
         with working("comparing"):
-            result = pipeline.verify(self.path, greedy_tokens=self.greedy_tokens)
+            result = export.verify(self.path, greedy_tokens=self.greedy_tokens)
         verification_table(result)
         if self.json is not None:
             self.json.write_text(json.dumps(result.to_json(), indent=2) + "\n", "utf-8")
@@ -244,10 +244,10 @@ class Inspect:
 
     def __call__(self) -> int:
         """Run the command and return the exit status."""
-        from .. import pipeline
+        from .. import export
         from ._tables import summary_tables
 
-        summary = pipeline.inspect(self.path)
+        summary = export.inspect(self.path)
         if self.json:
             print(json.dumps(summary, indent=2, ensure_ascii=False))
         else:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from ..pipeline import Verification
+    from ..export import Verification
 
 
 def verification_table(result: "Verification") -> None:

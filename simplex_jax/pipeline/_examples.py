@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 
 from .. import data, models, specialists
+from ..export import chat_completion, chat_rows
 from ..text import Tokenizer, chat_tokens
 from ._answers import answer, judge
 from ._config import RunConfig
-from ._llamacpp import chat_completion
 from ._material import Material, Sequences, pack, require_fits, token_figures
-from ._parity import chat_rows
 
 _SAMPLES = 12
 

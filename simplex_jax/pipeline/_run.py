@@ -19,16 +19,13 @@ from flax import nnx
 
 from .. import lora, models, train
 from .._files import replacing
+from ..export import open_model, parity, verify, write_modelfile
 from ..report import model_card, read_manifest, report_html, write_manifest
 from ..text import Tokenizer
 from ._config import RunConfig, differences, make_config
 from ._examples import make_examples
-from ._export import write_modelfile
 from ._material import Material
-from ._parity import parity
-from ._source import open_model
 from ._texts import make_texts, train_tokenizer
-from ._verify import verify
 
 _PACKAGES = (
     "simplex_jax",

@@ -13,10 +13,10 @@ import numpy as np
 
 from .. import data, models, text
 from .._files import replacing
+from ..export import text_rows
 from ..text import Tokenizer
 from ._config import RunConfig
 from ._material import Material, pack, require_fits, token_figures
-from ._parity import text_rows
 
 _SAMPLES = 6
 _PROMPT_TOKENS = 48

@@ -560,20 +560,20 @@ FAULTS = (
         "pipeline/test_pipeline_run",
     ),
     _fault(
-        "pipeline",
+        "export",
         "a divergence of NaN passes",
         "_verify",
         "not kl <= KL_TOLERANCE_NATS",
         "kl > KL_TOLERANCE_NATS",
-        "pipeline/test_pipeline_verify",
+        "export/test_export_verify",
     ),
     _fault(
-        "pipeline",
+        "export",
         "the agreement of top tokens counts padding",
         "_parity",
         "jnp.sum(among & same)",
         "jnp.sum(same)",
-        "pipeline/test_pipeline_parity",
+        "export/test_export_parity",
     ),
     # cli
     _fault(

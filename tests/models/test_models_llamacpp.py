@@ -9,7 +9,7 @@ from simplex_jax import models
 
 pytest.importorskip("llama_cpp")
 
-from simplex_jax.pipeline import LlamaCpp
+from simplex_jax.export import LlamaCpp
 
 # Both sides in float32, keys and values included.
 TOLERANCE = 1e-3

@@ -18,6 +18,7 @@ from flax import nnx
 
 from simplex_jax import (
     data,
+    export,
     gguf,
     lora,
     models,
@@ -278,7 +279,7 @@ def test_the_file_is_proven_in_llama_cpp_and_the_report_says_so(finished):
     assert proof["passed"], proof["problems"]
     assert proof["path"] == "tiny-own-f32.gguf"
     assert proof["file_type"] == "ALL_F32"
-    assert len(proof["checks"]) == len(pipeline.PROMPTS) + 1
+    assert len(proof["checks"]) == len(export.PROMPTS) + 1
     assert answer["prompt"] == finished.manifest["samples"][0]["prompt"]
     assert answer["completion_tokens"] > 0
     report = (finished.folder / "report.html").read_text()
@@ -318,7 +319,7 @@ def test_the_file_computes_what_base_and_adapter_compute(finished, base):
 
 
 def test_a_run_folder_is_exported_as_base_and_adapter(finished, base, tmp_path):
-    written = pipeline.export(finished.folder, tmp_path / "again.gguf", "f32")
+    written = export.export(finished.folder, tmp_path / "again.gguf", "f32")
     assert written.modelfile is not None
     assert abs(written.found["here"]["mean_kl_nats"]) < 1e-6
     found = nnx.to_flat_state(nnx.state(models.load(tmp_path / "again.gguf")[0]))
@@ -329,7 +330,7 @@ def test_a_run_folder_is_exported_as_base_and_adapter(finished, base, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_folder_continues_a_prompt_as_base_and_adapter(finished, base):
-    pieces = pipeline.complete(finished.folder, "The film was", max_new_tokens=5)
+    pieces = export.complete(finished.folder, "The film was", max_new_tokens=5)
     model, tokenizer = merged_by_hand(base, finished.folder)
     ids = tokenizer.encode("The film was", add_special=True)
     expected = models.stream(model, tokenizer, ids, max_new_tokens=5)
@@ -479,7 +480,7 @@ def test_a_run_in_bfloat16_opens_as_it_was_judged(finished, base, tmp_path):
     with without_llama_cpp():
         manifest = pipeline.run(config, folder)
     assert pipeline.evaluate(folder) == manifest["evaluation"]["after"]
-    pipeline.export(folder, tmp_path / "again.gguf", "f32", name="narrow")
+    export.export(folder, tmp_path / "again.gguf", "f32", name="narrow")
     written = (folder / "narrow-f32.gguf").read_bytes()
     assert (tmp_path / "again.gguf").read_bytes() == written
 
@@ -567,8 +568,8 @@ def unfinished(finished, tmp_path):
 def test_an_unfinished_run_is_no_model(unfinished, tmp_path):
     for use in (
         lambda: pipeline.evaluate(unfinished),
-        lambda: pipeline.export(unfinished, tmp_path / "x.gguf"),
-        lambda: pipeline.complete(unfinished, "x"),
+        lambda: export.export(unfinished, tmp_path / "x.gguf"),
+        lambda: export.complete(unfinished, "x"),
     ):
         with pytest.raises(ValueError, match="is not finished; give the same train"):
             use()
@@ -665,8 +666,8 @@ def test_a_damaged_manifest_is_named_and_kept(base, tmp_path, content, message):
     for use in (
         lambda: pipeline.run(sentiment(base), tmp_path),
         lambda: pipeline.evaluate(tmp_path),
-        lambda: pipeline.export(tmp_path, tmp_path / "x.gguf"),
-        lambda: pipeline.complete(tmp_path, "x"),
+        lambda: export.export(tmp_path, tmp_path / "x.gguf"),
+        lambda: export.complete(tmp_path, "x"),
     ):
         with pytest.raises(ValueError, match=f"manifest.json: {message}"):
             use()

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simplex_jax import models, pipeline, text
+from simplex_jax import export, models, pipeline, text
 from simplex_jax.pipeline._run import _load
 from simplex_jax.text import Tokenizer
 
@@ -214,7 +214,7 @@ def test_a_governed_model_ends_as_a_folder_and_has_no_gguf_file(folder, tmp_path
         manifest["evaluation"]["after"]["nll"] < manifest["evaluation"]["before"]["nll"]
     )
     with pytest.raises(ValueError, match="governance"):
-        pipeline.export(out, tmp_path / "x.gguf", "f32")
+        export.export(out, tmp_path / "x.gguf", "f32")
 
 
 @pytest.mark.slow

@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from simplex_jax import models, pipeline
-from simplex_jax.pipeline import _verify
+from simplex_jax import export, models
+from simplex_jax.export import _verify
 from simplex_jax.text import Tokenizer
 
 pytest.importorskip("llama_cpp")
@@ -22,17 +22,17 @@ def f32_file(tiny_llama, tmp_path_factory):
 
 
 def test_a_sound_file_is_verified(f32_file):
-    result = pipeline.verify(f32_file, greedy_tokens=8)
+    result = export.verify(f32_file, greedy_tokens=8)
     assert result.passed, result.problems
     assert result.file_type == "ALL_F32"
-    assert len(result.checks) == len(pipeline.PROMPTS) + 1
+    assert len(result.checks) == len(export.PROMPTS) + 1
     for check in result.checks:
         assert check.ids_equal
         assert check.max_logit_difference <= 1e-3
         assert check.greedy_tokens == 8
     read_back = json.loads(json.dumps(result.to_json()))
     assert read_back["passed"] is True
-    assert read_back["checks"][0]["prompt"] == pipeline.PROMPTS[0]
+    assert read_back["checks"][0]["prompt"] == export.PROMPTS[0]
 
 
 @pytest.mark.parametrize("file_type", ["f16", "bf16", "q8_0", "q4_0"])
@@ -40,7 +40,7 @@ def test_rounded_files_stay_within_their_bounds(tiny_llama, tmp_path, file_type)
     path = tmp_path / "model.gguf"
     model, tokenizer = tiny_llama
     models.save_gguf(model, tokenizer, path, file_type)
-    result = pipeline.verify(path, prompts=pipeline.PROMPTS[:2], greedy_tokens=4)
+    result = export.verify(path, prompts=export.PROMPTS[:2], greedy_tokens=4)
     assert result.passed, result.problems
 
 
@@ -48,7 +48,7 @@ def test_unpermuted_rotary_rows_are_found(f32_file, monkeypatch):
     monkeypatch.setattr(
         "simplex_jax.models._gguf.uninterleave", lambda rows, heads: rows
     )
-    result = pipeline.verify(f32_file, prompts=pipeline.PROMPTS[2:4], greedy_tokens=4)
+    result = export.verify(f32_file, prompts=export.PROMPTS[2:4], greedy_tokens=4)
     assert not result.passed
     assert any("logits differ" in problem for problem in result.problems)
 
@@ -62,12 +62,12 @@ def test_a_tokenizer_that_differs_is_found(f32_file, monkeypatch):
     monkeypatch.setattr(
         "simplex_jax.models._gguf.Tokenizer.from_gguf", staticmethod(other_split)
     )
-    result = pipeline.verify(f32_file, prompts=["one\n\ntwo"], greedy_tokens=2)
+    result = export.verify(f32_file, prompts=["one\n\ntwo"], greedy_tokens=2)
     assert any("token ids differ" in problem for problem in result.problems)
 
 
-def _check(**changes) -> pipeline.PromptCheck:
-    equal = pipeline.PromptCheck(
+def _check(**changes) -> export.PromptCheck:
+    equal = export.PromptCheck(
         prompt="x",
         tokens=1,
         ids_equal=True,
@@ -114,11 +114,11 @@ def test_divergence_is_measured_in_nats():
 
 def test_arguments_are_checked(f32_file, tmp_path):
     with pytest.raises(ValueError, match="greedy_tokens is 0; give at least 1"):
-        pipeline.verify(f32_file, greedy_tokens=0)
+        export.verify(f32_file, greedy_tokens=0)
     with pytest.raises(ValueError, match="does not load"):
-        pipeline.LlamaCpp(tmp_path / "absent.gguf")
+        export.LlamaCpp(tmp_path / "absent.gguf")
     with (
-        pipeline.LlamaCpp(f32_file, context_tokens=8) as reference,
+        export.LlamaCpp(f32_file, context_tokens=8) as reference,
         pytest.raises(
             ValueError, match="9 tokens at position 0 do not fit context_tokens=8"
         ),

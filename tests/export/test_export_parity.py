@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simplex_jax import data, gguf, models, pipeline
-from simplex_jax.pipeline._parity import chat_rows, text_rows
-from simplex_jax.pipeline._passage import PASSAGE
+from simplex_jax import data, export, gguf, models
+from simplex_jax.export._parity import chat_rows, text_rows
+from simplex_jax.export._passage import PASSAGE
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def expected(model, other, rows):
 def test_figures_are_what_their_names_say(model, tiny_llama, rows, tmp_path):
     path = save(model, tiny_llama, tmp_path, "q4_0")
     shares = []
-    found = pipeline.parity(path, model, tiny_llama[1], rows, progress=shares.append)
+    found = export.parity(path, model, tiny_llama[1], rows, progress=shares.append)
     kl, top1, ours, theirs = expected(model, models.load_gguf(path)[0], rows)
     assert kl > 1e-4
     assert found["here"]["mean_kl_nats"] == pytest.approx(kl, rel=1e-3)
@@ -73,7 +73,7 @@ def test_figures_are_what_their_names_say(model, tiny_llama, rows, tmp_path):
 
 def test_an_exact_file_is_at_no_distance(model, tiny_llama, rows, tmp_path):
     path = save(model, tiny_llama, tmp_path, "f32")
-    found = pipeline.parity(path, model, tiny_llama[1], rows)
+    found = export.parity(path, model, tiny_llama[1], rows)
     assert abs(found["here"]["mean_kl_nats"]) < 1e-6
     assert found["here"]["top1_agreement"] == 1
     assert found["here"]["perplexity"] == pytest.approx(found["source"]["perplexity"])
@@ -82,8 +82,8 @@ def test_an_exact_file_is_at_no_distance(model, tiny_llama, rows, tmp_path):
 def test_llama_cpp_is_compared_with_the_source_too(model, tiny_llama, rows, tmp_path):
     pytest.importorskip("llama_cpp")
     path = save(model, tiny_llama, tmp_path, "f32")
-    found = pipeline.parity(path, model, tiny_llama[1], rows)["llama_cpp"]
-    here = pipeline.parity(path, model, tiny_llama[1], rows)["source"]
+    found = export.parity(path, model, tiny_llama[1], rows)["llama_cpp"]
+    here = export.parity(path, model, tiny_llama[1], rows)["source"]
     assert found["differing_token_ids"] == 0
     assert found["bos_tokens"] == 1
     assert abs(found["mean_kl_nats"]) < 1e-5
@@ -93,7 +93,7 @@ def test_llama_cpp_is_compared_with_the_source_too(model, tiny_llama, rows, tmp_
 def test_a_file_of_another_model_is_far(model, tiny_llama, rows, tmp_path):
     other = jax.tree.map(lambda x: x[::-1] if x.ndim > 1 else x, model)
     path = save(other, tiny_llama, tmp_path, "f32")
-    found = pipeline.parity(path, model, tiny_llama[1], rows)
+    found = export.parity(path, model, tiny_llama[1], rows)
     assert found["here"]["mean_kl_nats"] > 0.1
     assert found["here"]["top1_agreement"] < 0.9
 
@@ -103,7 +103,7 @@ def test_without_llama_cpp_its_figures_are_absent(
 ):
     path = save(model, tiny_llama, tmp_path, "f16")
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
-    found = pipeline.parity(path, model, tiny_llama[1], rows[:1])
+    found = export.parity(path, model, tiny_llama[1], rows[:1])
     assert found["llama_cpp"] is None
     assert found["here"]["mean_kl_nats"] >= 0
 
@@ -128,4 +128,4 @@ def test_texts_are_cut_into_rows_that_fit(model, tiny_llama):
 def test_texts_without_a_next_token_are_refused(model, tiny_llama, tmp_path, texts):
     path = save(model, tiny_llama, tmp_path, "f32")
     with pytest.raises(ValueError, match="at least two tokens"):
-        pipeline.parity(path, model, tiny_llama[1], texts)
+        export.parity(path, model, tiny_llama[1], texts)
