@@ -67,6 +67,13 @@ def test_a_package_imports_only_what_its_line_names(package):
         assert imported_packages(path) <= allowed, path
 
 
+def test_every_arrow_is_used_and_every_room_has_a_line():
+    assert set(ALLOWED) == set(PACKAGES)
+    for package, allowed in ALLOWED.items():
+        files = (ROOT / package).rglob("*.py")
+        assert allowed <= set().union(*map(imported_packages, files)), package
+
+
 def test_the_scan_sees_every_form_of_import(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
     file = tmp_path / "gguf" / "_x.py"
