@@ -312,13 +312,14 @@ FAULTS = (
         "neural/test_neural_attention",
     ),
     _fault(
-        "governance",
-        "a document reads the memory of the one before",
-        "_delta",
-        "jnp.where(document[:, None] == 0, jnp.exp(total), 0)[..., None]",
-        "jnp.exp(total)[..., None]",
-        "governance/test_governance_heads",
+        "neural",
+        "a router's winners are not renormalised",
+        "_router",
+        "weights = kept / kept.sum(-1, keepdims=True)",
+        "weights = kept",
+        "neural/test_neural_gates",
     ),
+    # circuits
     _fault(
         "circuits",
         "a soft gate takes its pins in the other order",
@@ -336,12 +337,38 @@ FAULTS = (
         "circuits/test_circuits_committee",
     ),
     _fault(
+        "circuits",
+        "tau does not divide the votes",
+        "_readout",
+        "log_softmax(self.votes(out) / self.tau)",
+        "log_softmax(self.votes(out))",
+        "circuits/test_circuits_learn",
+    ),
+    # governance
+    _fault(
+        "governance",
+        "a document reads the memory of the one before",
+        "_delta",
+        "jnp.where(document[:, None] == 0, jnp.exp(total), 0)[..., None]",
+        "jnp.exp(total)[..., None]",
+        "governance/test_governance_heads",
+    ),
+    _fault(
         "governance",
         "the concept loss counts padding",
         "_concepts",
         "missed = jnp.sum(weight * jnp.square(",
         "missed = jnp.sum(jnp.square(",
         "models/test_models_trace",
+    ),
+    _fault(
+        "governance",
+        "a document forgets what the one before it summed",
+        "_forget",
+        "jnp.where(fresh[:, :1], 0, past)",
+        "past",
+        "governance/test_governance_heads",
+        "models/test_models_governance",
     ),
     # anneal
     _fault(
@@ -392,6 +419,31 @@ FAULTS = (
         "jnp.cos(jnp.pi * step / steps)",
         "anneal/test_anneal_schedules",
     ),
+    # schedules
+    _fault(
+        "schedules",
+        "between two points the first one's rate stays",
+        "_piecewise_lr",
+        "share * logs[before + 1]",
+        "share * logs[before]",
+        "schedules/test_schedules_curves",
+    ),
+    _fault(
+        "schedules",
+        "a ramp does not arrive at its end",
+        "_run",
+        "jnp.expm1(-rate * at) / jnp.expm1(-rate)",
+        "-jnp.expm1(-rate * at)",
+        "schedules/test_schedules_curves",
+    ),
+    _fault(
+        "schedules",
+        "a bundle keeps its length when it is scaled",
+        "_bundle",
+        "name: part.scaled(steps=steps) for",
+        "name: part for",
+        "schedules/test_schedules_curves",
+    ),
     # text
     _fault(
         "text",
@@ -416,6 +468,14 @@ FAULTS = (
         "*range(0xA1, 0xAD), *range(0xAE, 0x100)",
         "*range(0xA1, 0x100)",
         "text/test_text_tokenizer",
+    ),
+    _fault(
+        "text",
+        "the end of an answer carries no loss",
+        "_sequences",
+        "loss += [example.weight] * (ends[-1] + 1)",
+        "loss += [example.weight] * ends[-1]",
+        "text/test_text_sequences",
     ),
     # train
     _fault(
@@ -467,14 +527,6 @@ FAULTS = (
         "json.loads((folder / _SEAL).read_bytes()).keys() == _digests(folder).keys()",
         "train/test_train_fit",
     ),
-    _fault(
-        "text",
-        "the end of an answer carries no loss",
-        "_sequences",
-        "loss += [example.weight] * (ends[-1] + 1)",
-        "loss += [example.weight] * ends[-1]",
-        "text/test_text_sequences",
-    ),
     # data
     _fault(
         "data",
@@ -484,6 +536,23 @@ FAULTS = (
         "",
         "data/test_data_files",
     ),
+    _fault(
+        "data",
+        "the loss mask belongs to the token before",
+        "_packing",
+        '"loss_mask": mask[1:]}',
+        '"loss_mask": mask[:-1]}',
+        "data/test_data_packing",
+    ),
+    _fault(
+        "data",
+        "a state fits sequences with other weights",
+        "_packing",
+        'for name in ("tokens", "targets", "loss_mask"):',
+        'for name in ("tokens", "targets"):',
+        "data/test_data_packing",
+    ),
+    # specialists
     _fault(
         "specialists",
         "held-out reviews use the templates of training",
@@ -502,20 +571,12 @@ FAULTS = (
         "specialists/test_specialists_generators",
     ),
     _fault(
-        "data",
-        "the loss mask belongs to the token before",
-        "_packing",
-        '"loss_mask": mask[1:]}',
-        '"loss_mask": mask[:-1]}',
-        "data/test_data_packing",
-    ),
-    _fault(
-        "data",
-        "a state fits sequences with other weights",
-        "_packing",
-        'for name in ("tokens", "targets", "loss_mask"):',
-        'for name in ("tokens", "targets"):',
-        "data/test_data_packing",
+        "specialists",
+        "a confidence in percent is read as a share",
+        "_protocols",
+        "float(number) / (100 if percent else 1)",
+        "float(number)",
+        "specialists/test_specialists_generators",
     ),
     # evals
     _fault(
@@ -542,6 +603,56 @@ FAULTS = (
         'side="left") - 1',
         "evals/test_evals_calibration",
     ),
+    # export
+    _fault(
+        "export",
+        "a divergence of NaN passes",
+        "_verify",
+        "not kl <= KL_TOLERANCE_NATS",
+        "kl > KL_TOLERANCE_NATS",
+        "export/test_export_verify",
+    ),
+    _fault(
+        "export",
+        "the agreement of top tokens counts padding",
+        "_parity",
+        "jnp.sum(among & same)",
+        "jnp.sum(same)",
+        "export/test_export_parity",
+    ),
+    _fault(
+        "export",
+        "rows are longer than the model's context",
+        "_parity",
+        "size = min(_TEXT_TOKENS, model.config.max_position_embeddings)",
+        "size = _TEXT_TOKENS",
+        "export/test_export_parity",
+    ),
+    # report
+    _fault(
+        "report",
+        "texts are not escaped",
+        "_html",
+        'html.escape(str(value).encode("utf-8", "replace").decode())',
+        'str(value).encode("utf-8", "replace").decode()',
+        "report/test_report_page",
+    ),
+    _fault(
+        "report",
+        "a higher loss is better",
+        "_results",
+        "higher_is_better=key in _SHARES",
+        "higher_is_better=True",
+        "report/test_report_page",
+    ),
+    _fault(
+        "report",
+        "intervals are left out",
+        "_results",
+        'return f"{value:.3f}{ends}"',
+        'return f"{value:.3f}"',
+        "report/test_report_page",
+    ),
     # pipeline
     _fault(
         "pipeline",
@@ -560,20 +671,12 @@ FAULTS = (
         "pipeline/test_pipeline_run",
     ),
     _fault(
-        "export",
-        "a divergence of NaN passes",
-        "_verify",
-        "not kl <= KL_TOLERANCE_NATS",
-        "kl > KL_TOLERANCE_NATS",
-        "export/test_export_verify",
-    ),
-    _fault(
-        "export",
-        "the agreement of top tokens counts padding",
-        "_parity",
-        "jnp.sum(among & same)",
-        "jnp.sum(same)",
-        "export/test_export_parity",
+        "pipeline",
+        "a difference inside a section does not name the section",
+        "_config",
+        'name = f"{where}.{key}" if where else str(key)',
+        "name = str(key)",
+        "pipeline/test_pipeline_config",
     ),
     # cli
     _fault(
