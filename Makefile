@@ -75,7 +75,8 @@ seconds:
 
 nightly: lint nightly-newest
 	$(PY) $(PYTEST) $(ALL) --durations=15
-	$(TREE) $(PY) $(PYTEST) $(ALL) tests/models tests/lora tests/train tests/neural tests/circuits tests/governance
+	$(TREE) $(PY) $(PYTEST) $(ALL) tests/test_modules.py tests/models tests/lora \
+	  tests/train tests/neural tests/circuits tests/governance
 	$(PY) tests/faults/run.py
 
 # Needs less than the tests: no torch, no transformers.
