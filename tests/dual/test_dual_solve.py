@@ -77,6 +77,20 @@ def test_both_differentiate_by_the_implicit_function_theorem():
     assert float(dual.lift(root)(dual.variable(8.0)).tangent) == pytest.approx(1 / 12)
 
 
+def test_a_systems_root_moves_by_the_inverse_of_its_slopes():
+    # Not symmetric, so that the transpose would show.
+    matrix = np.array([[3.0, 1.0], [-2.0, 4.0]], np.float32)
+
+    def root(b):
+        return dual.newton(lambda x: matrix @ x - b, jnp.zeros(2)).x
+
+    b = jnp.array([1.0, 2.0])
+    for jacobian in (jax.jacrev, jax.jacfwd):
+        np.testing.assert_allclose(
+            jacobian(root)(b), np.linalg.inv(matrix), rtol=1e-5, atol=1e-6
+        )
+
+
 def test_many_searches_at_once():
     a = jnp.array([1.0, 4.0, 9.0])
     found = jax.vmap(lambda a: dual.newton(lambda x: x**2 - a, 1.0))(a)

@@ -261,7 +261,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Plant faults, and see what notices.")
     add = parser.add_argument
     add("--only", default="", help="the faults that have this in their name")
-    add("--select", default="not slow and not network", help="pytest's -m")
+    add("--select", default="not nightly and not network", help="pytest's -m")
     add("--everywhere", action="store_true", help="the whole suite on what survives")
     add("--tests", type=Path, default=ROOT / "tests", help="another suite's folder")
     add("--control", default="tests/test_imports.py", help="passes without a fault")

@@ -335,6 +335,15 @@ def test_unknown_keys_are_ignored_with_a_warning(bases, saved):
         lora.load_peft(bases["llama"], saved)
 
 
+def test_a_folder_that_names_no_dropout_has_none(bases, saved):
+    path = saved / "adapter_config.json"
+    raw = json.loads(path.read_text())
+    del raw["lora_dropout"]
+    path.write_text(json.dumps(raw))
+    found = layers_of(lora.load_peft(bases["llama"], saved))
+    assert {layer.config.lora_dropout for layer in found.values()} == {0}
+
+
 @pytest.mark.parametrize("content", ["{", "[1]", "\x00", "[" * 100000])
 def test_malformed_configurations(content, bases, saved):
     (saved / "adapter_config.json").write_text(content)

@@ -1,7 +1,5 @@
 """Derivatives, dropout and optimizer steps through an attached model."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +7,8 @@ import optax
 import pytest
 from flax import nnx
 from lora_helpers import (
+    ATTENTION,
+    MLP,
     adapted,
     gap,
     layers_of,
@@ -152,10 +152,9 @@ def test_dropout_is_unbiased_and_none_without_a_key():
 
 def test_every_layer_and_module_gets_its_own_mask():
     base = make("llama", layers=2)
-    config = lora.LoRAConfig(r=2, lora_dropout=0.5, target_modules=("q_proj", "k_proj"))
+    config = lora.LoRAConfig(r=2, lora_dropout=0.5, target_modules="all-linear")
     model = adapted(base, config)
     seen: list[np.ndarray] = []
-    layer = layers_of(model)["q_proj"]
 
     class Spy(nnx.Module):
         def __init__(self, inner):
@@ -167,13 +166,14 @@ def test_every_layer_and_module_gets_its_own_mask():
             jax.debug.callback(lambda m: seen.append(np.asarray(m)), mask)
             return self.inner(x, key=key)
 
-    attention: Any = model.layers.self_attn
-    attention.q_proj = Spy(layer)
-    attention.k_proj = Spy(layers_of(model)["k_proj"])
+    layers = layers_of(model)
+    for part, names in ((model.layers.self_attn, ATTENTION), (model.layers.mlp, MLP)):
+        for name in names:
+            setattr(part, name, Spy(layers[name]))
     logits(model, tokens(), jax.random.key(0))
     jax.effects_barrier()
-    assert len(seen) == 4
-    assert len({mask.tobytes() for mask in seen}) == 4
+    assert len(seen) == 14
+    assert len({mask.tobytes() for mask in seen}) == 14
 
 
 def test_dropout_needs_a_key_and_a_rate():

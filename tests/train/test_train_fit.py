@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from typing import Any
 
@@ -122,6 +123,26 @@ def test_a_truncated_checkpoint_is_passed_over_and_said(whole, tmp_path):
     assert f"checkpoint {steps[-1]} in checkpoints cannot be read" in said[0]
     assert said[1] == f"going on after step {steps[-2]} of {STEPS}"
     assert same(done.model, whole[1].model)
+
+
+def test_a_checkpoint_of_the_same_size_with_other_bytes_is_passed_over(whole, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(whole[0], folder)
+    newest = max(folder.glob("checkpoints/*"), key=lambda path: int(path.name))
+    (progress,) = (p for p in (newest / "progress").rglob("*") if b"tokens" in read(p))
+    # JSON as valid as before, which only the seal can tell apart.
+    digit = re.search(rb"[1-9]", read(progress))
+    assert digit is not None
+    changed = read(progress).replace(digit[0], b"%d" % (int(digit[0]) % 9 + 1), 1)
+    progress.write_bytes(changed)
+    said = []
+    done = fit(folder, said=said)
+    assert "not as they were written" in said[0]
+    assert same(done.model, whole[1].model)
+
+
+def read(path):
+    return path.read_bytes() if path.is_file() else b""
 
 
 def test_a_damaged_best_checkpoint_leaves_the_last_weights_and_says_so(tmp_path):

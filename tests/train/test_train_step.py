@@ -175,6 +175,17 @@ def test_dropout_differs_by_step_and_repeats_by_seed():
     assert len(set(runs[0])) == 3
 
 
+def test_micro_batches_have_dropouts_of_their_own():
+    config = train.TrainingConfig(learning_rate=1e-9)
+    one = batches(1)[0]
+    losses = []
+    for batch in (one, {k: np.concatenate([v, v]) for k, v in one.items()}):
+        step, state, frozen = start(make(dropout=0.5), config)
+        state = state._replace(params=jax.tree.map(lambda x: x + 0.05, state.params))
+        losses.append(float(step(state, frozen, batch)[1]["loss"]))
+    assert losses[0] != pytest.approx(losses[1], rel=1e-4)
+
+
 def test_evaluation_is_the_loss_without_dropout():
     model = make(dropout=0.5)
     graphdef, params, frozen = nnx.split(model, nnx.LoRAParam, ...)
