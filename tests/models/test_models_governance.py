@@ -335,7 +335,7 @@ def test_gguf_is_refused_by_name(tokenizer, tmp_path):
         ({"policy_rank": 0}, "governance.policy_rank is 0; give at least 1"),
         ({"policy_rank": 2.5}, r"governance.policy_rank=2.5 \(expected int\)"),
         ({"policy": 1}, r"governance.policy=1 \(expected bool\)"),
-        ({"memory": "long"}, "none, forget, delta, both, got 'long'"),
+        ({"memory": "long"}, "memory is 'long'; give one of none, forget, delta, both"),
         ({"memory_dim": -1}, "governance.memory_dim is -1; give at least 1"),
         ({"policy": False, "veto_gate": False, "memory": "none"}, "has no head"),
     ],
