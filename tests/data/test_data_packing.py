@@ -156,6 +156,7 @@ def test_a_state_of_something_else_is_refused():
         data.pack(rows, batch_size=3, length=12),
         data.pack(rows, batch_size=2, length=12, shuffle=False),
         data.pack([(i + 1, loss) for i, loss in rows], batch_size=2, length=12),
+        data.pack([(i, 2 * loss) for i, loss in rows], batch_size=2, length=12),
     ):
         with pytest.raises(ValueError, match="other sequences, seed or shape"):
             other.set_state(state)
