@@ -3,7 +3,8 @@
     python tests/inventory.py COMMIT
 
 Tests are compared by name: first in the same file, then anywhere, then without their
-parameters, where there are still as many of them. What is gone has to be named in docs/testing.md, with its reason; the exit status is 1 where it is not.
+parameters, where there are still as many of them. What is gone has to be named in
+docs/testing.md, with its reason; the exit status is 1 where it is not.
 """
 
 import os
