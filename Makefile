@@ -23,7 +23,7 @@ CONTRACTS := tests/test_*.py tests/*/test_*_contract.py tests/*/test_*_parity.py
 SECONDS := .stamps/seconds
 RUN := runs/sentiment_analysis
 
-.PHONY: test quick lint tests tests-tree tests-newest seconds nightly train bench clean
+.PHONY: test quick lint tests tests-tree tests-newest seconds nightly nightly-newest train bench clean
 
 test: lint tests tests-tree tests-newest seconds
 
@@ -64,7 +64,8 @@ tests-newest nightly-newest:
 	@echo "no Python 3.13 here: the newest jax and flax were not tested"
 else
 tests-newest: $(NEW)/.installed
-	$(NEW)/bin/python $(PYTEST) --seconds=$(SECONDS)-newest.json $(CONTRACTS) tests/lora tests/models tests/train
+	$(NEW)/bin/python $(PYTEST) --seconds=$(SECONDS)-newest.json \
+	  $(CONTRACTS) tests/lora tests/models tests/train
 
 nightly-newest: $(NEW)/.installed
 	$(NEW)/bin/python $(PYTEST) $(ALL)
